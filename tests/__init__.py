@@ -1,0 +1,3 @@
+"""
+The tests, one package for each package of the project, and one for each kind of end-to-end run.
+"""

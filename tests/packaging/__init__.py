@@ -1,0 +1,3 @@
+"""
+What a user installs: wheel, source archive and editable checkout.
+"""
