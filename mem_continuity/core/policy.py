@@ -1,0 +1,160 @@
+"""
+Every limit of the project, by name.
+
+A limit is a field of one of the two frozen classes below, and nowhere else: L{Policy} for whoever serves, L{RoamingPolicy}
+for whoever connects.  Each field carries its unit, the least value that makes sense and its reason as metadata, so that
+C{--help}, the documentation and the logs say the same thing.
+
+Invariants: values are checked once, when the object is made (L{PolicyError}); a policy never changes afterwards, so every
+session that was begun under one keeps the terms it was promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+KIB = 1024
+MIB = 1024 * KIB
+
+_Number = TypeVar("_Number", int, float)
+
+
+class PolicyError(ValueError):
+    """
+    A limit was given a value that cannot work; the text names the limit, its unit and the least value.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """
+    What there is to say about one limit: made from a policy class by L{limits_of}, read by option parsers and documents.
+    """
+
+    name: str
+    default: int | float
+    unit: str
+    least: int | float
+    reason: str
+
+
+def _limit(default: _Number, unit: str, reason: str, least: _Number | None = None) -> _Number:
+    metadata = {"unit": unit, "reason": reason, "least": type(default)(1) if least is None else least}
+    value: _Number = field(default=default, metadata=metadata)
+    return value
+
+
+def limits_of(policy: type[Policy] | type[RoamingPolicy]) -> Iterator[Limit]:
+    """
+    The limits of a policy class in the order of their definition.
+    """
+    for one in fields(policy):
+        default: Any = one.default
+        yield Limit(one.name, default, one.metadata["unit"], one.metadata["least"], one.metadata["reason"])
+
+
+def _check(policy: Policy | RoamingPolicy) -> None:
+    for limit in limits_of(type(policy)):
+        value = getattr(policy, limit.name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= limit.least:
+            raise PolicyError(
+                f"{limit.name} is {value!r}, but it must be a number of {limit.unit} of at least {limit.least}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """
+    The limits of a serving side: of the factory that wraps a protocol factory, its links, its sessions and their table.
+    """
+
+    # Sessions and their streams
+    grace: float = _limit(1500.0, "seconds", "a parked session waits this long; under the 30 minutes of IMAP's autologout", 0.0)
+    window: int = _limit(MIB, "octets", "kept unacknowledged per direction; bounds a session's memory", 4 * KIB)
+    ack_every: int = _limit(64 * KIB, "octets", "an acknowledgement at the latest after so much data")
+    ack_delay: float = _limit(1.0, "seconds", "an acknowledgement at the latest so long after data", 0.0)
+    frame_payload: int = _limit(64 * KIB, "octets", "the most that one DATA frame of ours carries")
+    frame_limit: int = _limit(256 * KIB, "octets", "a longer frame of the peer ends the link", 64)
+    first_data: int = _limit(8 * KIB, "octets", "the first DATA after a RESUME; fits a cold link's first flight")
+    overrun: int = _limit(
+        32 * MIB, "octets", "queued beyond the window by an inner end that ignores pauseProducing; then the session ends"
+    )
+    linger: float = _limit(60.0, "seconds", "the last octets of a session that was closed inside wait for a lost client", 0.0)
+    tombstone_time: float = _limit(86400.0, "seconds", "an ended session can still be told from an unknown one", 0.0)
+    tombstones: int = _limit(20000, "entries", "ended sessions remembered; the oldest is forgotten first", 0)
+
+    # Links
+    moved_deadline: float = _limit(2.0, "seconds", "a displaced link that does not drain is aborted after this", 0.0)
+    notsent_lowat: int = _limit(128 * KIB, "octets", "TCP_NOTSENT_LOWAT: keeps the tail near bandwidth x delay")
+    suspect_idle: int = _limit(2, "seconds", "keepalive idle time of a suspect sibling link")
+    suspect_interval: int = _limit(1, "seconds", "keepalive interval of a suspect sibling link")
+    suspect_probes: int = _limit(3, "probes", "unanswered keepalives that retire a suspect sibling link")
+    suspect_timeout: float = _limit(5.0, "seconds", "TCP_USER_TIMEOUT and PING deadline of a suspect sibling link", 0.1)
+
+    # The preamble: what is read before anybody is known
+    preamble_line: int = _limit(16 * KIB, "octets", "the longest command line; as Twisted's LineReceiver has it", 64)
+    preamble_literal: int = _limit(16 * KIB, "octets", "the longest literal of one of our commands, a RESUME's tail among them", 0)
+    preamble_buffer: int = _limit(64 * KIB, "octets", "pipelined commands that wait; then the link is not read")
+    preamble_time: float = _limit(120.0, "seconds", "a link that has neither logged in nor resumed by then is closed", 0.1)
+    outstanding: int = _limit(1000, "commands", "in flight behind the login; beyond, a record no longer knows the mailbox")
+    client_id_value: int = _limit(256, "octets", "the longest client ID value taken")
+
+    # The table
+    sessions: int = _limit(20000, "sessions", "live and parked in this process; START is refused beyond")
+    sessions_per_user: int = _limit(64, "sessions", "live and parked of one user; the longest-parked goes first")
+    parked: int = _limit(10000, "sessions", "parked in this process; the longest-parked goes first", 0)
+    parked_per_user: int = _limit(16, "sessions", "parked of one user; the longest-parked goes first", 0)
+    retained: int = _limit(1024 * MIB, "octets", "unacknowledged octets of all parked sessions; the longest-parked goes first")
+    records_per_client: int = _limit(16, "records", "of one client ID; a mail program opens about five links")
+    records: int = _limit(40000, "records", "of all clients; the oldest that has no link goes first")
+    resume_failures: int = _limit(20, "failures", "of RESUME from one peer address within the window below; then not even looked at")
+    resume_failure_time: float = _limit(60.0, "seconds", "the window in which failed RESUMEs of one peer are counted")
+    peers: int = _limit(10000, "addresses", "peers whose failures are counted; the oldest is forgotten first")
+
+    # The embedded mailhost
+    message_size: int = _limit(64 * MIB, "octets", "the longest message that APPEND takes; a longer one is refused")
+    folder_interval: float = _limit(5.0, "seconds", "between two looks for mail that was dropped into an open folder", 0.05)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoamingPolicy:
+    """
+    The limits of a roaming side: of the client endpoint and its links.  Window and grace are the server's to say.
+    """
+
+    ack_every: int = _limit(64 * KIB, "octets", "an acknowledgement at the latest after so much data")
+    ack_delay: float = _limit(1.0, "seconds", "an acknowledgement at the latest so long after data", 0.0)
+    frame_payload: int = _limit(64 * KIB, "octets", "the most that one DATA frame of ours carries")
+    frame_limit: int = _limit(256 * KIB, "octets", "a longer frame of the peer ends the link", 64)
+    first_data: int = _limit(8 * KIB, "octets", "the first DATA after a RESUME; fits a cold link's first flight")
+    overrun: int = _limit(
+        32 * MIB, "octets", "queued beyond the window by a protocol that ignores pauseProducing; then the session ends"
+    )
+    linger: float = _limit(30.0, "seconds", "octets written before loseConnection wait so long for a new link", 0.0)
+    notsent_lowat: int = _limit(128 * KIB, "octets", "TCP_NOTSENT_LOWAT: keeps the tail near bandwidth x delay")
+    resume_literal: int = _limit(8 * KIB, "octets", "the most that travels in the first flight together with RESUME", 0)
+    resume_repeat: int = _limit(
+        KIB, "octets", "sent before and not acknowledged: up to this it travels with RESUME again, more waits for the count", 0
+    )
+    preamble_line: int = _limit(16 * KIB, "octets", "the longest line of a server before the layer starts", 64)
+    preamble_buffer: int = _limit(64 * KIB, "octets", "written by the protocol while the layer is being started; then it is paused")
+    connect_timeout: float = _limit(10.0, "seconds", "for TCP and TLS on one path", 0.1)
+    answer_timeout: float = _limit(10.0, "seconds", "for the answer to RESUME on a link that stands", 0.1)
+    probe_timeout: float = _limit(3.0, "seconds", "a PING without an answer by then means that the link is dead", 0.05)
+    probe_quiet: float = _limit(1.0, "seconds", "after traffic has fallen silent for so long, one PING asks whether the link lives", 0.05)
+    probe_idle: float = _limit(240.0, "seconds", "an idle link is asked so often whether it lives", 1.0)
+    path_stagger: float = _limit(0.25, "seconds", "head start of each better path over the next one", 0.0)
+    give_up: float = _limit(86400.0, "seconds", "without any answer from the server; then the session is given up", 1.0)
+    backoff_first: float = _limit(0.2, "seconds", "before the second try of a round over all paths", 0.0)
+    backoff_most: float = _limit(30.0, "seconds", "the longest pause between two tries", 0.0)
+    backoff_factor: float = _limit(1.6, "times", "how much longer each pause is", 1.0)
+    backoff_jitter: float = _limit(0.3, "parts of the pause", "so that many clients do not come back in one instant", 0.0)
+    prepared_refresh: float = _limit(45.0, "seconds", "a link prepared in advance is made anew; servers close idle ones after 60", 1.0)
+
+    def __post_init__(self) -> None:
+        _check(self)

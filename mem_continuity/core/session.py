@@ -1,0 +1,403 @@
+"""
+A session: two streams, the present link's framing, the timers, and the state they are in.  The same on both sides.
+
+A session begins when START was granted and knows nothing of what came before.  Invariants:
+
+- At most one link at a time.  L{Session.attach} and L{Session.detach} come in turn; what belongs to a link (its frame reader,
+  a PING that waits, the limit of its first DATA) is made anew by every C{attach}, so nothing of a dead link can hurt the next.
+- L{TRANSITIONS} is the whole of the state machine.  An input that is not in the table is a bug of the caller.
+- Time is handed in, as seconds of one monotonic clock.  L{Session.deadline} is the next moment at which L{Session.tick} has
+  something to do: the caller needs exactly one timer.
+- The inner end's octets are numbered as they are written and given out by L{Session.frames} alone, so there is one place that
+  counts.
+
+A session whose inner end has closed is not over before the peer has its last octets: it drains on a link, or waits for one
+through the (shorter) linger time, like a socket after C{close}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+from mem_continuity.core.frames import (
+    END_REASON_LIMIT,
+    OFFSET_LENGTH,
+    FrameError,
+    FrameReader,
+    FrameType,
+    data_header,
+    encode,
+    encode_ack,
+)
+from mem_continuity.core.handshake import Terms
+from mem_continuity.core.stream import Receiver, Sender, StreamError
+
+
+class StreamLimits(Protocol):
+    """
+    What a session needs of a policy; both policy classes have it.
+    """
+
+    @property
+    def ack_every(self) -> int: ...
+    @property
+    def ack_delay(self) -> float: ...
+    @property
+    def frame_payload(self) -> int: ...
+    @property
+    def frame_limit(self) -> int: ...
+    @property
+    def first_data(self) -> int: ...
+    @property
+    def overrun(self) -> int: ...
+    @property
+    def linger(self) -> float: ...
+
+
+class State(Enum):
+    """
+    Where a session stands.
+    """
+
+    LIVE = auto()
+    """A link carries it."""
+    PARKED = auto()
+    """Its link is gone, its grace period runs."""
+    DRAINING = auto()
+    """Its inner end has closed, a link carries its last octets."""
+    WAITING = auto()
+    """Its inner end has closed, its last octets wait for a link."""
+    ENDED = auto()
+    """It is over; nothing brings it back."""
+
+
+class Input(Enum):
+    """
+    What can happen to a session.
+    """
+
+    ATTACH = auto()
+    DETACH = auto()
+    INNER_CLOSED = auto()
+    OVER = auto()
+
+
+TRANSITIONS: Mapping[tuple[State, Input], State] = {
+    (State.PARKED, Input.ATTACH): State.LIVE,
+    (State.WAITING, Input.ATTACH): State.DRAINING,
+    (State.LIVE, Input.DETACH): State.PARKED,
+    (State.DRAINING, Input.DETACH): State.WAITING,
+    (State.LIVE, Input.INNER_CLOSED): State.DRAINING,
+    (State.PARKED, Input.INNER_CLOSED): State.WAITING,
+    (State.LIVE, Input.OVER): State.ENDED,
+    (State.PARKED, Input.OVER): State.ENDED,
+    (State.DRAINING, Input.OVER): State.ENDED,
+    (State.WAITING, Input.OVER): State.ENDED,
+}
+
+
+class LinkError(Exception):
+    """
+    The peer broke the rules of the layer; the text says how.  The link has to go, the session stays.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEnded:
+    """
+    The peer said END: what it sent before has been handed over by L{Session.next_delivery}, or still waits there.
+    """
+
+    reason: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """
+    Another link has this session now; the present one is done.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """
+    The inner end had closed and the peer has everything: the session is over on both sides.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """
+    The peer answered a PING: the link is alive.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFailed:
+    """
+    No answer to a PING in time: the link is dead.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class GraceOver:
+    """
+    Nobody came back in time.
+    """
+
+
+Event = PeerEnded | Moved | Delivered | Answered | ProbeFailed | GraceOver
+
+
+class Session:
+    """
+    One side of one session.  It begins L{PARKED<State.PARKED>}: the link on which START was granted is attached first.
+
+    @ivar attempt: the number of the last RESUME that was granted (server) or tried (client).
+    """
+
+    __slots__ = (
+        "_ack_at",
+        "_closing",
+        "_end_said",
+        "_first",
+        "_grace_at",
+        "_limits",
+        "_ping",
+        "_ping_at",
+        "_ping_due",
+        "_pong",
+        "_reader",
+        "attempt",
+        "peer_ended",
+        "receiver",
+        "sender",
+        "state",
+        "terms",
+    )
+
+    def __init__(self, terms: Terms, limits: StreamLimits, now: float) -> None:
+        self.terms = terms
+        self._limits = limits
+        self.state = State.PARKED
+        self.attempt = 0
+        self.sender = Sender(terms.window)
+        self.receiver = Receiver(terms.window)
+        self.peer_ended: bytes | None = None
+        self._closing: bytes | None = None
+        self._reader: FrameReader | None = None
+        self._grace_at: float | None = now + terms.grace
+        self._ack_at: float | None = None
+        self._forget_link()
+
+    def _forget_link(self) -> None:
+        self._reader = None
+        self._end_said = False
+        self._first = False
+        self._ping = 0
+        self._ping_due = False
+        self._ping_at: float | None = None
+        self._pong: bytes | None = None
+
+    def _go(self, what: Input) -> None:
+        self.state = TRANSITIONS[self.state, what]
+
+    # The link
+
+    @property
+    def attached(self) -> bool:
+        """
+        Whether a link carries the session.
+        """
+        return self._reader is not None
+
+    def attach(self, now: float, resumed_at: int | None = None) -> None:
+        """
+        A link carries the session from now on.
+
+        @param resumed_at: after a RESUME the count that the peer named: our stream goes on from there.
+        @raise StreamError: we cannot go on from there; nothing was changed.
+        """
+        if resumed_at is not None:
+            self.sender.rewind(resumed_at)
+        self._go(Input.ATTACH)
+        self._forget_link()
+        self._reader = FrameReader(self._limits.frame_limit)
+        self._first = resumed_at is not None
+        self._grace_at = None if self._closing is None else now + self._limits.linger
+
+    def detach(self, now: float) -> None:
+        """
+        The link is gone: the grace period (or, when the inner end had closed, the linger time) begins.
+        """
+        self._go(Input.DETACH)
+        self._forget_link()
+        self._grace_at = now + (self.terms.grace if self.state is State.PARKED else self._limits.linger)
+
+    def receive(self, octets: bytes, now: float) -> list[Event]:
+        """
+        Octets came in on the present link.  Data among them waits for L{next_delivery}.
+
+        @raise LinkError: they break the rules; data before the fault waits as usual.
+        """
+        if self._reader is None:
+            return []
+        events: list[Event] = []
+        try:
+            for frame in self._reader.feed(octets):
+                if frame.type is FrameType.DATA:
+                    if self.peer_ended is not None:
+                        raise LinkError("data after END")
+                    if self._closing is None:
+                        self.receiver.arrive(frame.payload)
+                elif frame.type is FrameType.ACK:
+                    self.sender.acknowledge(frame.offset)
+                    if self.finished:
+                        events.append(Delivered())
+                elif frame.type is FrameType.PING:
+                    self._pong = frame.payload
+                elif frame.type is FrameType.PONG:
+                    if self._ping_at is not None and frame.offset == self._ping:
+                        self._ping_at = None
+                        events.append(Answered())
+                elif frame.type is FrameType.END:
+                    self.peer_ended = frame.payload
+                    events.append(PeerEnded(frame.payload))
+                else:
+                    events.append(Moved())
+        except (FrameError, StreamError) as fault:
+            raise LinkError(str(fault)) from None
+        return events
+
+    def frames(self, now: float) -> bytes:
+        """
+        The next octets for the link, at most one DATA frame among them; none when there is nothing to send now.
+        """
+        if self._reader is None:
+            return b""
+        parts: list[bytes] = []
+        if self._pong is not None:
+            parts.append(encode(FrameType.PONG, self._pong))
+            self._pong = None
+        if self._ping_due:
+            self._ping_due = False
+            parts.append(encode(FrameType.PING, self._ping.to_bytes(OFFSET_LENGTH, "big")))
+        data = self.sender.take(self._limits.first_data if self._first else self._limits.frame_payload)
+        end = self._closing is not None and not self._end_said and not self.sender.queued
+        if self.receiver.unacknowledged and (data or parts or end or self._ack_due(now)):
+            parts.append(encode_ack(self.receiver.acknowledge()))
+            self._ack_at = None
+        if data:
+            self._first = False
+            parts.append(data_header(len(data)))
+            parts.append(data)
+        if end and self._closing is not None:
+            self._end_said = True
+            parts.append(encode(FrameType.END, self._closing))
+        return b"".join(parts)
+
+    def _ack_due(self, now: float) -> bool:
+        threshold = min(self._limits.ack_every, self.terms.window // 4)
+        if self.receiver.unacknowledged >= threshold or self.peer_ended is not None:
+            return True
+        return self._ack_at is not None and now >= self._ack_at
+
+    # The inner end
+
+    def write(self, octets: bytes) -> None:
+        """
+        Octets of the inner end, for the peer.  Dropped when the inner end has closed.
+        """
+        if self._closing is None and self.state is not State.ENDED:
+            self.sender.write(octets)
+
+    @property
+    def overrun(self) -> bool:
+        """
+        Whether the inner end has queued more than the policy lets it, beyond the window.
+        """
+        return self.sender.retained > self.terms.window + self._limits.overrun
+
+    def next_delivery(self, now: float) -> bytes:
+        """
+        The next octets for the inner end, counted as received; none when there are none.
+        """
+        octets = self.receiver.hand_on()
+        if octets and self._ack_at is None:
+            self._ack_at = now + self._limits.ack_delay
+        return octets
+
+    def close(self, reason: bytes, now: float) -> None:
+        """
+        The inner end has closed: what it wrote is still delivered, then END says why.
+
+        @param reason: a short word in US-ASCII.
+        """
+        if self._closing is not None or self.state is State.ENDED:
+            return
+        self._closing = reason[:END_REASON_LIMIT]
+        self._go(Input.INNER_CLOSED)
+        self._grace_at = now + self._limits.linger
+
+    @property
+    def delivered(self) -> bool:
+        """
+        Whether the inner end had closed and the peer is known to have all that it wrote.
+        """
+        return self._closing is not None and not self.sender.retained
+
+    @property
+    def finished(self) -> bool:
+        """
+        Whether, on the present link, END was said and nothing is left that the peer might lack.
+        """
+        return self._end_said and self.delivered
+
+    def end(self) -> None:
+        """
+        The session is over now; kept octets are let go, the counts stay.
+        """
+        if self.state is State.ENDED:
+            return
+        self._go(Input.OVER)
+        self._forget_link()
+        self._grace_at = self._ack_at = None
+        self.sender.clear()
+        self.receiver.clear()
+
+    # Time
+
+    def probe(self, now: float, timeout: float) -> None:
+        """
+        Ask the peer for a sign of life on the present link; L{tick} tells when none came in time.
+        A probe that waits already is not made later by a new one.
+        """
+        if self._reader is not None and self._ping_at is None:
+            self._ping += 1
+            self._ping_due = True
+            self._ping_at = now + timeout
+
+    def deadline(self) -> float | None:
+        """
+        When L{tick} has something to do next, or None.
+        """
+        moments = [self._grace_at, self._ping_at]
+        if self._reader is not None and self.receiver.unacknowledged:
+            moments.append(self._ack_at)
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def tick(self, now: float) -> list[Event]:
+        """
+        Time has passed.  An acknowledgement that is due comes out of L{frames}.
+        """
+        events: list[Event] = []
+        if self._ping_at is not None and now >= self._ping_at:
+            self._ping_at = None
+            events.append(ProbeFailed())
+        if self._grace_at is not None and now >= self._grace_at:
+            self._grace_at = None
+            events.append(GraceOver())
+        return events
