@@ -1,0 +1,3 @@
+"""
+Where records live: the buffer of all active clients.
+"""

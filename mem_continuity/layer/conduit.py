@@ -1,0 +1,434 @@
+"""
+What joins a session to its inner protocol on one side and to the present link on the other.
+
+Invariants:
+
+- Only the present link is listened to.  Every callback of a link names itself; one that is not the present link any more is
+  ignored, so late octets of a displaced link reach neither the inner end nor a counter.
+- A link is exchanged in one synchronous step: fence the old link, fix the counts, attach the new one.
+- There is at most one timer, set to the session's next deadline or earlier.
+- The inner protocol learns of its end once, through its transport, whatever ends first.
+- While a link stands, what it cannot take at once waits in the session and not in the link's own buffer; the producer is
+  paused meanwhile.  Without a link the inner end may write on until the window is full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITransport
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mem_continuity.core.session import (
+    Answered,
+    Delivered,
+    Event,
+    GraceOver,
+    LinkError,
+    Moved,
+    PeerEnded,
+    ProbeFailed,
+    Session,
+    State,
+)
+from mem_continuity.layer.transport import VirtualTransport
+
+
+_ENOUGH = 16 * 1024
+"""
+Octets: what the inner protocol writes while it is handed octets is sent together at the end, or when it is so much.  One TLS
+record; not a limit, nothing is refused by it.
+"""
+
+
+class Link(Protocol):
+    """
+    What a conduit needs of a link.
+    """
+
+    @property
+    def transport(self) -> ITransport: ...
+
+    @property
+    def congested(self) -> bool:
+        """
+        Whether its transport has asked for a pause.
+        """
+
+    def fence(self) -> None:
+        """
+        Read nothing more and deliver nothing more.
+        """
+
+    def drop(self, reason: str) -> None:
+        """
+        Break off: the peer broke the rules, or gives no sign of life.  The session stays.
+        """
+
+    def finish(self) -> None:
+        """
+        Close once everything is out.
+        """
+
+
+class Owner(Protocol):
+    """
+    Who is told what becomes of the session: the server's table, or the roaming client.
+    """
+
+    def session_parked(self) -> None:
+        """
+        The link is gone; the session waits.
+        """
+
+    def session_moved(self) -> None:
+        """
+        The peer says that another link has the session now.
+        """
+
+    def session_grace_over(self) -> None:
+        """
+        Nobody came back in time; the session has not been ended yet.
+        """
+
+    def session_ended(self) -> None:
+        """
+        The session is over, its counts are final.
+        """
+
+    def session_retained(self, change: int) -> None:
+        """
+        While parked: the octets kept for the peer have become so many more.
+        """
+
+    def failure_of(self, reason: bytes) -> Failure:
+        """
+        What the inner protocol is told when the session is over for this reason word.
+        """
+
+    @property
+    def waits_for_delivery(self) -> bool:
+        """
+        Whether an inner protocol that closes is told C{connectionLost} only when the peer has everything (or cannot be
+        reached in time), rather than at once.
+        """
+
+
+class Conduit:
+    """
+    A L{Carrier<mem_continuity.layer.transport.Carrier>} whose octets are framed and kept.
+
+    @ivar link: the present link, or None while the session is parked.
+    @ivar handovers: how often a later link has taken the session over.
+    """
+
+    _log = Logger()
+
+    def __init__(self, session: Session, inner: VirtualTransport, clock: IReactorTime, owner: Owner) -> None:
+        self.session = session
+        self.link: Link | None = None
+        self.handovers = 0
+        self._inner = inner
+        self._clock = clock
+        self._owner = owner
+        self._timer: IDelayedCall | None = None
+        self._delivering = False
+        self._overrunning = False
+        self._last: ITransport | None = None
+
+    # Links
+
+    def begin(self, link: Link) -> None:
+        """
+        START was granted on this link: frames from now on.
+        """
+        self.session.attach(self._clock.seconds())
+        self._take(link)
+        self._inner.carry(self)
+        self.flush()
+
+    def exchange(self, link: Link, commit: Callable[[], None]) -> Link | None:
+        """
+        Give the session to another link.
+
+        @param commit: attaches the session: called when the old link is fenced and detached.  It must not fail.
+        @return: the link that had it, to be told so.
+        """
+        old = self.link
+        if old is not None:
+            old.fence()
+            self.link = None
+            if self.session.attached:
+                self.session.detach(self._clock.seconds())
+        commit()
+        self.handovers += 1
+        self._take(link)
+        self._inner.link_changed()
+        return old
+
+    def _take(self, link: Link) -> None:
+        self.link = link
+        self._last = link.transport
+
+    def link_received(self, link: Link, octets: bytes) -> None:
+        """
+        Octets came in on a link.
+        """
+        if link is not self.link:
+            return
+        now = self._clock.seconds()
+        fault: LinkError | None = None
+        events: list[Event] = []
+        try:
+            events = self.session.receive(octets, now)
+        except LinkError as error:
+            fault = error
+        self.deliver()
+        if link is not self.link:
+            return
+        if fault is not None:
+            self._log.warn(
+                "Session {session}: its link is dropped: {fault}", session=self._name, fault=str(fault)
+            )
+            link.drop(str(fault))
+            return
+        self._handle(events)
+        self.flush()
+
+    def link_flow(self, link: Link) -> None:
+        """
+        A link's transport takes octets again, or has enough.
+        """
+        if link is self.link:
+            self.flush()
+
+    def link_lost(self, link: Link) -> None:
+        """
+        A link is gone.  When it was the present one the session is parked, or over if nothing was left to say.
+        """
+        if link is not self.link:
+            return
+        self.link = None
+        self._detach()
+
+    def _detach(self) -> None:
+        session = self.session
+        if session.state is State.ENDED:
+            return
+        session.detach(self._clock.seconds())
+        if session.delivered or session.peer_ended is not None:
+            self._over()
+            return
+        self._rearm()
+        self._owner.session_parked()
+        self._flow()
+
+    @property
+    def _name(self) -> str:
+        return self.session.terms.session_id.decode("ascii")
+
+    # Octets
+
+    def deliver(self) -> None:
+        """
+        Hand on what arrived, as far as the inner protocol takes it; and the peer's END behind it.
+        """
+        if self._delivering:
+            return
+        self._delivering = True
+        try:
+            while self._inner.reading:
+                octets = self.session.next_delivery(self._clock.seconds())
+                if not octets or not self._inner.deliver(octets):
+                    break
+        finally:
+            self._delivering = False
+        if self.session.peer_ended is not None and not self.session.receiver.waiting:
+            self._peer_ended(self.session.peer_ended)
+
+    def flush(self) -> None:
+        """
+        Give the link what there is to send, and the producer its word.
+        """
+        link = self.link
+        if link is not None:
+            now = self._clock.seconds()
+            while not link.congested:
+                octets = self.session.frames(now)
+                if not octets:
+                    break
+                link.transport.write(octets)
+                if link is not self.link:
+                    return
+        if self.session.finished:
+            self._over()
+        self._flow()
+        self._rearm()
+
+    def _flow(self) -> None:
+        sender = self.session.sender
+        if self.link is None:
+            ready = sender.retained < sender.window
+        else:
+            ready = not self.link.congested and not sender.queued
+        self._inner.flow(ready)
+
+    def _handle(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Delivered):
+                self._over()
+            elif isinstance(event, Moved):
+                link, self.link = self.link, None
+                if link is not None:
+                    link.fence()
+                    link.finish()
+                if self.session.attached:
+                    self.session.detach(self._clock.seconds())
+                self._owner.session_moved()
+            elif isinstance(event, ProbeFailed) and self.link is not None:
+                self._log.info("Session {session}: no sign of life, its link is dropped", session=self._name)
+                self.link.drop("no answer to PING")
+            elif isinstance(event, GraceOver):
+                self._owner.session_grace_over()
+            elif isinstance(event, (PeerEnded, Answered)):
+                continue  # END is acted on in deliver, behind the data before it
+
+    # Ends
+
+    def _peer_ended(self, reason: bytes) -> None:
+        if self.session.state is State.ENDED:
+            return
+        self.flush()
+        self._over(self._owner.failure_of(reason))
+
+    def _over(self, failure: Failure | None = None) -> None:
+        if self.session.state is State.ENDED:
+            return
+        link, self.link = self.link, None
+        self.session.end()
+        self._cancel()
+        self._owner.session_ended()
+        if link is not None:
+            link.finish()
+        if failure is None and self._inner.disconnecting:
+            failure = self._owner.failure_of(b"CLOSED")
+        if failure is not None:
+            self._inner.lose(failure)
+
+    def end(self, reason: bytes) -> None:
+        """
+        The session is over by this side's decision (grace, eviction, veto, overrun): the peer is told END if it has a link,
+        the inner protocol its C{connectionLost}.  What was not delivered is given up.
+        """
+        if self.session.state is State.ENDED:
+            return
+        if self.link is not None:
+            self.session.sender.forget_queue()
+            self.session.close(reason, self._clock.seconds())
+            octets = self.session.frames(self._clock.seconds())
+            if octets:
+                self.link.transport.write(octets)
+        self._over(self._owner.failure_of(reason))
+
+    # Carrier
+
+    def carry_write(self, octets: bytes) -> None:
+        """
+        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_write>}
+        """
+        session = self.session
+        before = session.sender.retained
+        session.write(octets)
+        if session.overrun and not self._overrunning:
+            self._overrunning = True
+            self._clock.callLater(0, self._overrun)  # not now: the inner protocol is in the middle of something
+        if self.link is None:
+            self._owner.session_retained(session.sender.retained - before)
+            self._flow()
+        elif not self._delivering or session.sender.queued >= _ENOUGH:
+            self.flush()
+
+    def _overrun(self) -> None:
+        self._overrunning = False
+        if self.session.overrun:
+            self._log.warn(
+                "Session {session}: {octets} octets wait unsent, more than the policy's overrun; the session ends",
+                session=self._name,
+                octets=self.session.sender.retained,
+            )
+            self.end(b"OVERRUN")
+
+    def carry_close(self) -> None:
+        """
+        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_close>}
+        """
+        self.session.close(b"CLOSED", self._clock.seconds())
+        self._clock.callLater(0, self._closed)  # a transport never calls connectionLost from within loseConnection
+
+    def _closed(self) -> None:
+        self.flush()
+        if not self._owner.waits_for_delivery:
+            self._inner.lose(self._owner.failure_of(b"CLOSED"))
+        if self.session.delivered and self.link is None:
+            self._over()  # nobody is waited for
+
+    def carry_abort(self) -> None:
+        """
+        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_abort>}
+        """
+        self._clock.callLater(0, self.end, b"ABORTED")
+
+    def carry_pause(self) -> None:
+        """
+        Nothing to do: the window bounds what arrives meanwhile, and the link must be read for the sake of acknowledgements.
+        """
+
+    def carry_resume(self) -> None:
+        """
+        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_resume>}
+        """
+        self._clock.callLater(0, self._resume_delivery)
+
+    def _resume_delivery(self) -> None:
+        if self.session.state is not State.ENDED:
+            self.deliver()
+            self.flush()
+
+    def link_transport(self) -> ITransport | None:
+        """
+        @see: L{Carrier<mem_continuity.layer.transport.Carrier.link_transport>}
+        """
+        return self._last
+
+    # Time
+
+    def probe(self, timeout: float) -> None:
+        """
+        Ask for a sign of life; a link that gives none is dropped.
+
+        @param timeout: seconds.
+        """
+        self.session.probe(self._clock.seconds(), timeout)
+        self.flush()
+
+    def _rearm(self) -> None:
+        deadline = self.session.deadline()
+        if deadline is None:
+            return  # a timer that is set finds nothing to do
+        delay = max(0.0, deadline - self._clock.seconds())
+        if self._timer is None:
+            self._timer = self._clock.callLater(delay, self._tick)
+        elif self._timer.getTime() > deadline:
+            self._timer.reset(delay)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._handle(self.session.tick(self._clock.seconds()))
+        self.flush()
+
+    def _cancel(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()

@@ -1,0 +1,489 @@
+"""
+A link: one connection of a client, from accept to close.
+
+A link goes through modes, and never back::
+
+    PREAMBLE -> PLAIN    the first command of somebody else's: octets pass untouched, as if we were not there
+    PREAMBLE -> FRAMED   START or RESUME was granted: octets are frames, and a conduit has them
+    any      -> FENCED   nothing that still arrives counts: the session has moved on, or the link is being closed
+
+Invariants:
+
+- The inner protocol is bound as late as can be: when TLS stands and the peer's address is known, and not at all when the first
+  command is a RESUME that is granted.  A protocol that was bound and is not needed after all is told C{connectionLost}.
+- The link is the only producer that is ever registered with its transport.
+- In the preamble and in plain mode the link is the inner transport's carrier; once fenced it carries nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer, ITransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mem_continuity.core.frames import FrameType, encode
+from mem_continuity.directory.record import ClientID
+from mem_continuity.imap.actions import (
+    Action,
+    Authenticated,
+    Extension,
+    LogoutSeen,
+    Over,
+    Refused,
+    StartTLS,
+    ToClient,
+    ToServer,
+)
+from mem_continuity.imap.preamble import ServerPreamble
+from mem_continuity.layer.conduit import Conduit
+from mem_continuity.layer.sockets import hasten_death, is_secure, limit_unsent
+from mem_continuity.server.hub import Hub
+from mem_continuity.server.proxied import when_peer_known
+from mem_continuity.server.served import Served
+
+
+class Mode(Enum):
+    """
+    What a link's octets are.
+    """
+
+    PREAMBLE = auto()
+    PLAIN = auto()
+    FRAMED = auto()
+    FENCED = auto()
+
+
+@implementer(IHandshakeListener, IPushProducer)
+class ServerLink(Protocol):
+    """
+    The protocol that stands directly on a client's connection.
+
+    @ivar served: the session on this link: the inner protocol bound here, or the one that a RESUME brought.
+    @ivar client_id: what the client named itself, under TLS and before login.
+    @ivar congested: whether the transport has asked for a pause.
+    @ivar commands: carries out our own commands; set by the factory.
+    """
+
+    _log = Logger()
+    transport: ITransport
+
+    def __init__(self, hub: Hub, commands: Callable[[ServerLink, Extension], None]) -> None:
+        self.hub = hub
+        self.served: Served | None = None
+        self.client_id: ClientID | None = None
+        self.congested = False
+        self.mode = Mode.PREAMBLE
+        self.preamble = ServerPreamble(hub.policy, self._announced, bound=False)
+        self._commands = commands
+        self._pumping = False
+        self._closing = False
+        self._finishing = False
+        self._lost = False
+        self._read_paused = False
+        self._deadline: IDelayedCall | None = None
+        self._binding: IDelayedCall | None = None
+
+    # The connection
+
+    def connectionMade(self) -> None:
+        """
+        The connection stands, though TLS may not yet.
+        """
+        limit_unsent(self.transport, self.hub.policy.notsent_lowat)
+        self.transport.registerProducer(self, True)  # type: ignore[attr-defined]
+        self._deadline = self.hub.clock.callLater(self.hub.policy.preamble_time, self._too_slow)
+        if not isinstance(self.transport, TLSMemoryBIOProtocol):
+            when_peer_known(self.transport, self._bind_soon)
+
+    def handshakeCompleted(self) -> None:
+        """
+        TLS stands.  A RESUME that came with the last flight of the handshake is read before anything is bound.
+        """
+        self._bind_soon()
+
+    def _bind_soon(self) -> None:
+        if self._binding is None and self.served is None:
+            self._binding = self.hub.clock.callLater(0, self._bind_now)
+
+    def _bind_now(self) -> None:
+        self._binding = None
+        if self.mode is Mode.PREAMBLE and self.preamble.first_is_resume() is not True:
+            self.bind()
+
+    def bind(self) -> None:
+        """
+        Make the inner protocol for this link, if there is none: its greeting goes out.
+        """
+        if self.served is not None or self._closing:
+            return
+        self._cancel_binding()
+        protocol = self.hub.build(self.transport.getPeer())
+        if protocol is None:
+            self.finish()
+            return
+        self.served = Served(self.hub, self, protocol)
+        self.served.transport.connect()
+        self.pump()
+
+    def unbind(self) -> None:
+        """
+        The inner protocol that was bound here is not needed: the link has got another session.
+        """
+        self._cancel_binding()
+        served, self.served = self.served, None
+        if served is not None:
+            served.link = None
+            served.end_with(Failure(ConnectionDone()))
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        if self.mode is Mode.PREAMBLE and not self.preamble.authenticated:
+            self.hub.table.counts["limit_preamble_time"] += 1
+            self._log.info("A link from {peer} did not log in in time.", peer=self.peer_host)
+            self.transport.write(b"* BYE no login in time\r\n")
+            self.finish()
+
+    @property
+    def peer_host(self) -> str:
+        """
+        The peer's host as text; empty for a peer that has none.
+        """
+        return str(getattr(self.transport.getPeer(), "host", ""))
+
+    @property
+    def secure(self) -> bool:
+        """
+        Whether this link is under TLS.
+        """
+        return is_secure(self.transport)
+
+    @property
+    def trusted(self) -> bool:
+        """
+        Whether keys may be told on this link: under TLS, or where the operator allows it.
+        """
+        return self.secure or self.hub.allow_insecure
+
+    def dataReceived(self, octets: bytes) -> None:
+        """
+        Octets of the client.
+        """
+        if self.mode is Mode.FRAMED:
+            conduit = self.conduit
+            if conduit is not None:
+                conduit.link_received(self, octets)
+        elif self.mode is Mode.PLAIN:
+            if self.served is not None:
+                self.served.transport.deliver(octets)
+        elif self.mode is Mode.PREAMBLE:
+            self.preamble.client_data(octets)
+            self.pump()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        The link is gone; what becomes of its session is for the session to say.
+        """
+        self._lost = True
+        self._cancel_binding()
+        self._stop_deadline()
+        self.mode = Mode.FENCED
+        served = self.served
+        if served is None or served.link is not self:
+            return
+        if served.conduit is not None:
+            served.conduit.link_lost(self)
+        else:
+            served.link_lost(reason)
+
+    # The preamble
+
+    def _announced(self) -> tuple[bytes, ...]:
+        return (b"CLIENTID", b"XCONTINUITY") if self.trusted else ()
+
+    def pump(self) -> None:
+        """
+        Carry out what the preamble asks for.  A call from within is left to the one that runs already.
+        """
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            self._carry_out()
+        finally:
+            self._pumping = False
+        if self._closing:
+            self._close()
+        elif self.mode is Mode.PREAMBLE:
+            self._pace()
+
+    def _carry_out(self) -> None:
+        while self.mode is Mode.PREAMBLE:
+            action = self.preamble.next_action()
+            if action is None:
+                return
+            self._carry_out_one(action)
+
+    def _carry_out_one(self, action: Action) -> None:
+        if isinstance(action, ToClient):
+            self.transport.write(action.octets)
+        elif isinstance(action, ToServer):
+            self._to_inner(action.octets)
+        elif isinstance(action, Extension):
+            self._commands(self, action)
+        elif isinstance(action, Authenticated):
+            self._authenticated(action.user)
+        elif isinstance(action, StartTLS):
+            self.client_id = None
+        elif isinstance(action, Over):
+            self._over(action.octets)
+        elif isinstance(action, Refused):
+            self.transport.write(action.octets)
+            if action.close:
+                self.finish()
+        else:
+            assert isinstance(action, LogoutSeen)
+
+    def _to_inner(self, octets: bytes) -> None:
+        self.bind()
+        if self.served is not None and octets:
+            self.served.offer_portal()
+            self.served.transport.deliver(octets)
+
+    def _authenticated(self, user: bytes | None) -> None:
+        self._stop_deadline()
+        if self.served is not None:
+            self.served.client_id = self.client_id
+            self.served.authenticated(user)
+
+    def drain(self) -> None:
+        """
+        Write what the inner protocol has said so far, though a command of ours is being carried out.
+        """
+        while (action := self.preamble.next_due()) is not None:
+            self._carry_out_one(action)
+
+    def _over(self, octets: bytes) -> None:
+        for left in self._left_over():
+            self.transport.write(left)
+        self.mode = Mode.PLAIN
+        self.bind()
+        if self.served is not None:
+            self.served.forget_inheritance()
+            self.served.transport.deliver(octets)
+
+    def _left_over(self) -> list[bytes]:
+        self.preamble.flush()
+        left = []
+        while isinstance(action := self.preamble.next_action(), ToClient):
+            left.append(action.octets)
+        return left
+
+    def _pace(self) -> None:
+        full = self.preamble.buffered > self.hub.policy.preamble_buffer
+        if full != self._read_paused:
+            self._read_paused = full
+            if full:
+                self.transport.pauseProducing()  # type: ignore[attr-defined]
+            else:
+                self.transport.resumeProducing()  # type: ignore[attr-defined]
+
+    def answer(self, tag: bytes, condition: bytes, text: bytes) -> None:
+        """
+        Write a tagged response of our own, behind all that the inner protocol has said.
+        """
+        self.transport.write(b"%b %b %b\r\n" % (tag, condition, text))
+
+    # Becoming framed
+
+    @property
+    def conduit(self) -> Conduit | None:
+        """
+        The conduit of the session on this link.
+        """
+        return None if self.served is None else self.served.conduit
+
+    def become_framed(self, served: Served) -> tuple[bytes, list[bytes]]:
+        """
+        The layer begins on this link.
+
+        @return: octets that the client sent behind its command, which are frames; and octets of the inner protocol that was
+            bound here which are not written yet.
+        """
+        self._stop_deadline()
+        self._cancel_binding()
+        self.served = served
+        served.link = self
+        served.peer_host = self.peer_host
+        if hasattr(self.transport, "setTcpNoDelay"):
+            self.transport.setTcpNoDelay(True)  # frames are written whole; waiting for more only delays them
+        self.mode = Mode.FRAMED
+        rest = self.preamble.take_rest()
+        unsaid = self._left_over()
+        if self._read_paused:
+            self._read_paused = False
+            self.transport.resumeProducing()  # type: ignore[attr-defined]
+        return rest, unsaid
+
+    # Ends
+
+    def fence(self) -> None:
+        """
+        Nothing that still arrives on this link counts.
+        """
+        self.mode = Mode.FENCED
+
+    def displaced(self) -> None:
+        """
+        Another link has the session now: say so, and close.
+        """
+        self.mode = Mode.FENCED
+        self.transport.write(encode(FrameType.MOVED))
+        self.finish()
+
+    def suspect(self) -> None:
+        """
+        This client was seen at another address: is this link still alive?  One that is not is found out within seconds.
+        """
+        policy = self.hub.policy
+        hasten_death(
+            self.transport,
+            policy.suspect_idle,
+            policy.suspect_interval,
+            policy.suspect_probes,
+            policy.suspect_timeout,
+        )
+        if self.mode is Mode.FRAMED and self.conduit is not None:
+            self.conduit.probe(policy.suspect_timeout)
+
+    def finish(self) -> None:
+        """
+        Close, once everything is out; break off when that takes too long.
+        """
+        self._closing = True
+        if not self._pumping:
+            self._close()
+
+    def _close(self) -> None:
+        if self._lost or self._finishing:
+            return
+        self._finishing = True
+        self._stop_deadline()
+        self.mode = Mode.FENCED
+        self.transport.unregisterProducer()  # type: ignore[attr-defined]
+        self.transport.loseConnection()
+        if not self._lost:
+            self._deadline = self.hub.clock.callLater(self.hub.policy.moved_deadline, self._abort)
+
+    def drop(self, reason: str) -> None:
+        """
+        Break off now: the session, if there is one, is parked.
+        """
+        self._log.info("A link from {peer} is dropped: {reason}", peer=self.peer_host, reason=reason)
+        if self.mode is Mode.FRAMED and self.conduit is not None:
+            self.mode = Mode.FENCED
+            self.conduit.link_lost(self)
+        self._abort()
+
+    def _abort(self) -> None:
+        self._deadline = None
+        if not self._lost:
+            self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    def _stop_deadline(self) -> None:
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None:
+            deadline.cancel()
+
+    def _cancel_binding(self) -> None:
+        binding, self._binding = self._binding, None
+        if binding is not None:
+            binding.cancel()
+
+    # IPushProducer, towards our own transport
+
+    def pauseProducing(self) -> None:
+        """
+        The transport has enough.
+        """
+        self.congested = True
+        self._flow()
+
+    def resumeProducing(self) -> None:
+        """
+        The transport takes octets again.
+        """
+        self.congested = False
+        self._flow()
+
+    def _flow(self) -> None:
+        if self.mode is Mode.FRAMED:
+            if self.conduit is not None:
+                self.conduit.link_flow(self)
+        elif self.mode is not Mode.FENCED and self.served is not None:
+            self.served.transport.flow(not self.congested)
+
+    def stopProducing(self) -> None:
+        """
+        The transport is dying; C{connectionLost} follows.
+        """
+
+    # Carrier of the inner transport, in the preamble and in plain mode
+
+    def carry_write(self, octets: bytes) -> None:
+        """
+        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_write>}
+        """
+        if self.mode is Mode.PREAMBLE:
+            self.preamble.server_data(octets)
+            self.pump()
+        elif self.mode is Mode.PLAIN:
+            self.transport.write(octets)
+
+    def carry_close(self) -> None:
+        """
+        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_close>}
+        """
+        self.finish()
+
+    def carry_abort(self) -> None:
+        """
+        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_abort>}
+        """
+        self._closing = True
+        self._stop_deadline()
+        self._abort()
+
+    def carry_pause(self) -> None:
+        """
+        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_pause>}
+        """
+        self.transport.pauseProducing()  # type: ignore[attr-defined]
+
+    def carry_resume(self) -> None:
+        """
+        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_resume>}
+        """
+        self.transport.resumeProducing()  # type: ignore[attr-defined]
+
+    def carry_start_tls(self, context: Any, normal: bool) -> None:
+        """
+        The inner protocol has just told its peer to begin TLS: that answer goes out in clear first.
+        """
+        if self.mode is Mode.PREAMBLE:
+            self.drain()
+            self.preamble.forget_client()
+        self.transport.startTLS(context, normal)  # type: ignore[attr-defined]
+
+    def link_transport(self) -> ITransport | None:
+        """
+        @see: L{Carrier<mem_continuity.layer.transport.Carrier.link_transport>}
+        """
+        return self.transport
