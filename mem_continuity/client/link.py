@@ -34,7 +34,7 @@ from mem_continuity.core.resumption import Attempt
 from mem_continuity.imap.actions import Failed, Plain, Started, StartTLS, ToClient, ToServer
 from mem_continuity.imap.opening import ClientOpening
 from mem_continuity.layer.conduit import Conduit
-from mem_continuity.layer.sockets import is_secure, limit_unsent
+from mem_continuity.layer.sockets import hurry, is_secure, limit_unsent
 from mem_continuity.layer.transport import VirtualTransport
 
 _CODE = re.compile(rb"\[XCONTINUITY ([^\]]*)\]", re.IGNORECASE)
@@ -104,8 +104,7 @@ class ClientLink(Protocol):
         The connection stands, though TLS may not yet.
         """
         limit_unsent(self.transport, self.policy.notsent_lowat)
-        if hasattr(self.transport, "setTcpNoDelay"):
-            self.transport.setTcpNoDelay(True)
+        hurry(self.transport)
         self.transport.registerProducer(self, True)  # type: ignore[attr-defined]
         if not isinstance(self.transport, TLSMemoryBIOProtocol):
             self._set_ready()

@@ -212,6 +212,7 @@ class Roamer:
         self._watch: IDelayedCall | None = None
         self._stirred = False
         self._tls_context: Any = None
+        self._secure = False
         self._server_received: int | None = None
         self._why: str | None = None
 
@@ -254,6 +255,7 @@ class Roamer:
         self._inner.observe(self._stir, self._stir)
         self.phase = Phase.LIVE
         self._tls_context = link.tls_context
+        self._secure = link.secure
         link.on_lost = self._link_lost
         self.conduit.begin(link)
         self._tell("live", f"session begun by {link.path_name}")
@@ -370,6 +372,9 @@ class Roamer:
         if session.terms.binding is Binding.TLS_EXPORTER and not exported:
             link.abort()
             raise LinkFailed("the new link has no TLS 1.3")
+        if self._secure and not link.secure:
+            link.abort()
+            raise LinkFailed("the session was begun under TLS, the new link has none")
         attempt = Attempt(session, exported, self._policy.resume_literal, self._policy.resume_repeat)
         self._asking = True
         try:

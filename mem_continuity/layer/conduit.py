@@ -218,6 +218,9 @@ class Conduit:
         if session.state is State.ENDED:
             return
         session.detach(self._clock.seconds())
+        if session.peer_ended is not None and session.receiver.waiting:
+            self._rearm()
+            return  # over as soon as a slow inner end has taken what is left for it
         if session.delivered or session.peer_ended is not None:
             self._over()
             return

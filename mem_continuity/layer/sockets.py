@@ -72,6 +72,15 @@ def limit_unsent(transport: ITransport, octets: int) -> None:
         _set(sock, socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, octets)
 
 
+def hurry(transport: ITransport) -> None:
+    """
+    Let what is written go out at once: our frames are written whole, and waiting for more only delays them.
+    """
+    sock = _tcp_socket(transport)
+    if sock is not None:
+        _set(sock, socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 def hasten_death(transport: ITransport, idle: int, interval: int, probes: int, timeout: float) -> None:
     """
     Short keepalives and a short TCP_USER_TIMEOUT: a peer that does not answer is found out within seconds.

@@ -121,6 +121,7 @@ def _start(link: ServerLink, command: Extension) -> None:
     binding = Binding.TLS_EXPORTER if exported else Binding.NONE
     terms = Terms(served.session_id, new_key(), grace, hub.policy.window, binding)
     served.conduit = Conduit(Session(terms, hub.policy, hub.clock.seconds()), served.transport, hub.clock, served)
+    served.begun_secure = link.secure
     served.forget_inheritance()
     hub.table.started(served)
     link.answer(command.tag, b"OK", format_started(terms) + b" continuity layer active")
@@ -140,7 +141,8 @@ def _resume(link: ServerLink, command: Extension) -> None:
     request = parse_resume(command.arguments[1:], command.literal)
     if hub.table.failures.too_many(link.peer_host):
         hub.table.counts["limit_resume_failures"] += 1
-        _answer_refused(link, command.tag, Refused(Refusal.GONE))
+        # Whoever asks, for whatever session: later.  GONE would end the sessions of all others behind the same address.
+        _answer_refused(link, command.tag, Refused(Refusal.RETRY, int(hub.policy.resume_failure_time)))
         return
     exported = exported_binding(link.transport)
     refused = _judge(link, request, exported)
@@ -167,7 +169,8 @@ def _judge(link: ServerLink, request: ResumeRequest, exported: bytes) -> Refused
     table = link.hub.table
     known = table.known(request.session_id)
     refused = judge(known, request, exported)
-    if refused is None and known is not None and known.terms.binding is not Binding.NONE and not link.secure:
+    served = table.served(request.session_id)
+    if refused is None and served is not None and served.begun_secure and not link.secure:
         refused = Refused(Refusal.GONE)  # begun under TLS: never on less
     if refused is not None:
         table.counts[f"refused_{refused.refusal.name.lower()}"] += 1

@@ -1,13 +1,21 @@
 """
 The drop-in: a factory around a site's factory.
+
+Invariants:
+
+- While a port listens the sessions live, parked ones too.  When the last port has stopped, or the reactor is about to, they end:
+  BYE, one logout each.  A site needs no code for that, whether it is a script, a service or an endpoint string.
+- An end waits for the links that there were when it was asked for, and no longer than C{moved_deadline} for any of them.  The
+  factory may listen again at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorCore, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -37,8 +45,10 @@ class ContinuityFactory:
         self.wrapped = wrapped
         self.hub = hub
         self._links: set[ServerLink] = set()
-        self._quiet: Deferred[None] | None = None
+        self._waiters: list[tuple[set[ServerLink], Deferred[None]]] = []
+        self._stopped = False
         self._ports = 0
+        self._trigger: Any = None
 
     @property
     def table(self) -> Table:
@@ -49,42 +59,71 @@ class ContinuityFactory:
 
     def doStart(self) -> None:
         """
+        One more port listens.
+
         @see: L{IProtocolFactory.doStart}
         """
         self._ports += 1
+        self._stopped = False
+        reactor = self.hub.clock
+        if self._trigger is None and IReactorCore.providedBy(reactor):
+            # A trigger that is added while the reactor stops would come too late to be waited for.
+            self._trigger = reactor.addSystemEventTrigger("before", "shutdown", self._reactor_stops)
         self.wrapped.doStart()
 
     def doStop(self) -> None:
         """
-        @see: L{IProtocolFactory.doStop}; sessions live on until L{shutdown}.
+        A port has stopped; with the last one the sessions end (see L{stopped}).
+
+        @see: L{IProtocolFactory.doStop}
         """
         self._ports -= 1
+        if self._ports == 0:
+            trigger, self._trigger = self._trigger, None
+            reactor = self.hub.clock
+            if trigger is not None and IReactorCore.providedBy(reactor):
+                reactor.removeSystemEventTrigger(trigger)
+            self.shutdown()
         self.wrapped.doStop()
+
+    def _reactor_stops(self) -> Deferred[None]:
+        self._trigger = None
+        return self.shutdown()
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:
         """
         @see: L{IProtocolFactory.buildProtocol}
         """
-        if self._quiet is not None:
+        if self._stopped:
             return None
         return _TrackedLink(self.hub, self._links, self._link_gone)
 
-    def _link_gone(self) -> None:
-        if self._quiet is not None and not self._links and not self._quiet.called:
-            self._quiet.callback(None)
+    def _link_gone(self, link: ServerLink) -> None:
+        for waiter in list(self._waiters):
+            links, waiting = waiter
+            links.discard(link)
+            if not links:
+                self._waiters.remove(waiter)
+                waiting.callback(None)
+
+    def stopped(self) -> Deferred[None]:
+        """
+        Wait for the end that the last port's stop began.  Called by whoever stopped a port and wants to know when the sessions
+        have ended.
+
+        @return: fires at once while another port listens, else when all links are closed.
+        """
+        return succeed(None) if self._ports else self.shutdown()
 
     def shutdown(self) -> Deferred[None]:
         """
         The service stops: BYE to all who can be told, logout once each, what was written is flushed within C{moved_deadline}.
-        Called by whoever stops the ports; new connections are refused from now on.
+        New connections are refused until a port listens again.  Happens by itself when the last port stops and before the
+        reactor does; a second call only waits.
 
         @return: fires when all links are closed.
         """
-        if self._quiet is not None:
-            waiting: Deferred[None] = Deferred()
-            self._quiet.chainDeferred(waiting)
-            return waiting
-        self._quiet = Deferred()
+        self._stopped = True
         for link in list(self._links):
             served = link.served
             if served is not None and served.link is link:
@@ -100,9 +139,11 @@ class ContinuityFactory:
                 link_of.finish()
         for link in list(self._links):
             link.finish()
-        self._link_gone()
-        waiting = Deferred()
-        self._quiet.chainDeferred(waiting)
+        waiting: Deferred[None] = Deferred()
+        if self._links:
+            self._waiters.append((set(self._links), waiting))
+        else:
+            waiting.callback(None)
         return waiting
 
     def logPrefix(self) -> str:
@@ -123,7 +164,7 @@ class _TrackedLink(ServerLink):
     A link that its factory knows of, for an orderly end.
     """
 
-    def __init__(self, hub: Hub, links: set[ServerLink], gone: Any) -> None:
+    def __init__(self, hub: Hub, links: set[ServerLink], gone: Callable[[ServerLink], object]) -> None:
         super().__init__(hub, carry_out)
         self._links = links
         self._gone = gone
@@ -137,7 +178,7 @@ class _TrackedLink(ServerLink):
         try:
             super().connectionLost(reason)
         finally:
-            self._gone()
+            self._gone(self)
 
 
 def continuous(

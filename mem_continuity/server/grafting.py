@@ -93,7 +93,7 @@ def graft(
     records = [
         record
         for record in table.records(served.user, served.client_id)
-        if record.session_id != served.session_id and record.selection is not None
+        if record.session_id != served.session_id and record.selection is not None and not _closing(table, record)
     ]
     if wanted is not None:
         records = [record for record in records if record.session_id == wanted]
@@ -102,6 +102,14 @@ def graft(
     if len(records) > 1:
         return succeed(_which(records))
     return _Graft(table, served, tag, records[0], write).run()
+
+
+def _closing(table: Table, record: Record) -> bool:
+    """
+    Whether the session of a record has said goodbye and only waits to be rid of its last octets.
+    """
+    source = table.served(record.session_id)
+    return source is not None and source.transport.disconnecting
 
 
 def _which(records: list[Record]) -> Answer:

@@ -44,7 +44,7 @@ from mem_continuity.imap.actions import (
 )
 from mem_continuity.imap.preamble import ServerPreamble
 from mem_continuity.layer.conduit import Conduit
-from mem_continuity.layer.sockets import hasten_death, is_secure, limit_unsent
+from mem_continuity.layer.sockets import hasten_death, hurry, is_secure, limit_unsent
 from mem_continuity.server.hub import Hub
 from mem_continuity.server.proxied import when_peer_known
 from mem_continuity.server.served import Served
@@ -322,8 +322,7 @@ class ServerLink(Protocol):
         self.served = served
         served.link = self
         served.peer_host = self.peer_host
-        if hasattr(self.transport, "setTcpNoDelay"):
-            self.transport.setTcpNoDelay(True)  # frames are written whole; waiting for more only delays them
+        hurry(self.transport)
         self.mode = Mode.FRAMED
         rest = self.preamble.take_rest()
         unsaid = self._left_over()

@@ -44,6 +44,7 @@ class Served:
     @ivar kept_mailbox: the mailbox object that a lost link left, with its place in the record.
     @ivar peer_host: the host of the last link, for telling siblings apart.
     @ivar heir: who got the avatar by a re-login and may still GRAFT the mailbox.
+    @ivar begun_secure: whether START was granted under TLS.
     @ivar parked_at: when it lost its link last, in seconds of the clock.
     """
 
@@ -64,6 +65,7 @@ class Served:
         self.kept_mailbox: Any = None
         self.peer_host = link.peer_host
         self.parked_at = 0.0
+        self.begun_secure = False
         self.heir: Served | None = None
         self._inherited: Served | None = None
         self._keeping = False
