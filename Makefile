@@ -26,10 +26,10 @@ help:
 	@echo "make changelog  show the next section of CHANGELOG.md"
 	@echo "make clean      remove what tests and builds left; make distclean: the virtual environment too"
 
-# Started inside DATA: what the options do not place elsewhere is kept there.
+# Mail, certificate and passwords are kept below DATA; see `make run ARGS=--help`.
 run: $(VENV)/.run
 	@mkdir -p '$(DATA)'
-	cd '$(DATA)' && exec '$(CURDIR)/$(BIN)/twistd' --nodaemon --pidfile= mem-continuity $(ARGS)
+	cd '$(DATA)' && exec '$(CURDIR)/$(BIN)/twistd' --nodaemon --pidfile= mem-continuity --data . $(ARGS)
 
 test: $(VENV)/.test
 	@$(BIN)/python tools/run_tests.py $(TESTS)
