@@ -69,7 +69,7 @@ class OptionsTests(SynchronousTestCase):
 
     def test_mistakes(self) -> None:
         for arguments, expected in (
-            (["--window", "12"], "--window is 12, but it must be a number of octets of at least 4096"),
+            (["--window", "12"], "--window is 12, but it must be a whole number of octets, at least 4096"),
             (["--grace", "long"], "--grace must be a number of seconds"),
             (["--ack-every", "0"], "--ack-every is 0"),
             (["--grace", "nan"], "--grace is nan"),

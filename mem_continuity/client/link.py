@@ -11,11 +11,13 @@ A link goes through modes, and never back::
     any      -> FENCED    nothing that still arrives counts
 
 An IDLE link is one that was prepared: TCP and TLS stand, and a RESUME takes one round trip.
+
+Invariants: nothing is delivered from a link that is fenced; the owner hears once that a link is lost, and a link that was
+told to go is gone within C{answer_timeout}.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
@@ -28,18 +30,18 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mem_continuity.core.handshake import HandshakeError, Refused, Resumed, format_resume, parse_answer
+from mem_continuity.client.asking import Asking, LinkFailed
+from mem_continuity.core.frames import FrameType, encode
+from mem_continuity.core.handshake import Refused, Resumed
 from mem_continuity.core.policy import RoamingPolicy
 from mem_continuity.core.resumption import Attempt
 from mem_continuity.imap.actions import Failed, Plain, Started, StartTLS, ToClient, ToServer
 from mem_continuity.imap.opening import ClientOpening
 from mem_continuity.layer.conduit import Conduit
-from mem_continuity.layer.sockets import hurry, is_secure, limit_unsent
+from mem_continuity.layer.sockets import is_secure, limit_unsent
 from mem_continuity.layer.transport import VirtualTransport
 
-_CODE = re.compile(rb"\[XCONTINUITY ([^\]]*)\]", re.IGNORECASE)
-_TAG = b"mcr"
-_TLS_TAG = b"mct"
+__all__ = ["ClientLink", "LinkFailed", "Mode"]
 
 
 class Mode(Enum):
@@ -55,12 +57,6 @@ class Mode(Enum):
     FENCED = auto()
 
 
-class LinkFailed(Exception):
-    """
-    A link did not come to what it was made for; the text says why.
-    """
-
-
 @implementer(IHandshakeListener, IPushProducer)
 class ClientLink(Protocol):
     """
@@ -68,9 +64,11 @@ class ClientLink(Protocol):
 
     @ivar ready: fires with the link when it can be used, TLS included; fails when it is lost before.
     @ivar on_started: called with the action L{Started} when the layer begins on this link.
+    @ivar on_plain: called when it is clear that it will not.
     @ivar on_lost: called with the link and the reason when it is gone.
     @ivar path_name: the path by which it came.
     @ivar tls_context: what the inner protocol began TLS with, when it did so itself.
+    @ivar dropped: it was broken off from this side, because it was silent or broke the rules.
     """
 
     _log = Logger()
@@ -79,23 +77,25 @@ class ClientLink(Protocol):
     def __init__(self, policy: RoamingPolicy, clock: IReactorTime) -> None:
         self.policy = policy
         self.mode = Mode.IDLE
-        self.congested = False
         self.ready: Deferred[ClientLink] = Deferred()
         self.conduit: Conduit | None = None
         self.inner: VirtualTransport | None = None
         self.on_started: Callable[[Started], object] = lambda started: None
+        self.on_plain: Callable[[], object] = lambda: None
         self.on_lost: Callable[[ClientLink, Failure], object] = lambda link, reason: None
         self.tls_context: Any = None
         self.path_name = ""
+        self.dropped = False
         self._clock = clock
         self._opening: ClientOpening | None = None
+        self._asking = Asking(policy, clock, lambda octets: self.transport.write(octets), self.abort)
+        self._full = False
+        self._held = False
         self._pumping = False
         self._closing = False
+        self._close_wanted = False
         self._lost = False
-        self._heard = b""
-        self._answer: Deferred[Resumed | Refused] | None = None
-        self._secured: Deferred[None] | None = None
-        self._timer: IDelayedCall | None = None
+        self._deadline: IDelayedCall | None = None
 
     # The connection
 
@@ -104,7 +104,8 @@ class ClientLink(Protocol):
         The connection stands, though TLS may not yet.
         """
         limit_unsent(self.transport, self.policy.notsent_lowat)
-        hurry(self.transport)
+        if hasattr(self.transport, "setTcpNoDelay"):
+            self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)  # type: ignore[attr-defined]
         if not isinstance(self.transport, TLSMemoryBIOProtocol):
             self._set_ready()
@@ -113,10 +114,7 @@ class ClientLink(Protocol):
         """
         TLS stands.
         """
-        secured, self._secured = self._secured, None
-        if secured is not None:
-            secured.callback(None)
-        else:
+        if not self._asking.secured():
             self._set_ready()
 
     def _set_ready(self) -> None:
@@ -142,22 +140,18 @@ class ClientLink(Protocol):
             self._opening.server_data(octets)
             self._pump()
         elif self.mode in (Mode.IDLE, Mode.ASKING):
-            self._heard += octets
-            self._read_lines()
+            self._asking.read(octets)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         The link is gone.
         """
         self._lost = True
-        self._stop_timer()
+        self._stop_deadline()
         self.mode = Mode.FENCED
         if not self.ready.called:
             self.ready.errback(reason)
-        secured, self._secured = self._secured, None
-        if secured is not None:
-            secured.errback(reason)
-        self._answered(Failure(LinkFailed("the link was lost before the answer to RESUME")))
+        self._asking.stop(Failure(LinkFailed("the link was lost before the answer")))
         self.on_lost(self, reason)
 
     # A new session
@@ -169,7 +163,7 @@ class ClientLink(Protocol):
         self.inner = inner
         self._opening = ClientOpening(self.policy, client_id, self.secure)
         self.mode = Mode.OPENING
-        heard, self._heard = self._heard, b""
+        heard = self._asking.take_rest()
         inner.connect()
         if heard:
             self.dataReceived(heard)
@@ -182,6 +176,13 @@ class ClientLink(Protocol):
             self._carry_out(self._opening)
         finally:
             self._pumping = False
+        if self._close_wanted and not self._unsaid:
+            self._close_wanted = False
+            self._stop_deadline()
+            if self.mode is Mode.FRAMED and self.conduit is not None:
+                self.conduit.carry_close()
+            else:
+                self._closing = True
         if self._closing:
             self._close()
         elif self.mode is Mode.OPENING and self.inner is not None:
@@ -202,6 +203,7 @@ class ClientLink(Protocol):
                 self.on_started(action)
             elif isinstance(action, Plain):
                 self.mode = Mode.PLAIN
+                self.on_plain()
             elif isinstance(action, Failed):
                 self._log.warn("The server is not understood: {text}", text=action.text)
                 self.abort()
@@ -214,6 +216,10 @@ class ClientLink(Protocol):
         else:
             self.transport.write(octets)
 
+    @property
+    def _unsaid(self) -> bool:
+        return self.mode is Mode.OPENING and self._opening is not None and bool(self._opening.held)
+
     # An old session
 
     def secure_again(self, context: Any) -> Deferred[None]:
@@ -223,24 +229,18 @@ class ClientLink(Protocol):
         @param context: what the inner protocol had used.
         @return: fires when TLS stands; fails with L{LinkFailed} when the server will not.
         """
-        self._secured = Deferred()
         self.tls_context = context
-        self.transport.write(_TLS_TAG + b" STARTTLS\r\n")
-        return self._secured
+        return self._asking.secure(lambda: self.transport.startTLS(context))  # type: ignore[attr-defined]
 
     def resume(self, attempt: Attempt) -> Deferred[Resumed | Refused]:
         """
         Ask for a session on this link.  It must be L{ready}.
 
-        @return: fires with the answer, at the latest when C{answer_timeout} is over; fails with L{LinkFailed} when there is none, or with
-            L{HandshakeError} when it cannot be read.  After L{Resumed} call L{become_framed} in the same turn.
+        @return: fires with the answer, at the latest when C{answer_timeout} is over; fails with L{LinkFailed} when there is
+            none, or with L{HandshakeError} when it cannot be read.  After L{Resumed} call L{become_framed} in the same turn.
         """
         self.mode = Mode.ASKING
-        self._answer = Deferred()
-        self._timer = self._clock.callLater(self.policy.answer_timeout, self._no_answer)
-        answer = self._answer
-        self.transport.write(format_resume(_TAG, attempt.request))
-        return answer
+        return self._asking.resume(attempt)
 
     def become_framed(self, conduit: Conduit) -> bytes:
         """
@@ -250,67 +250,24 @@ class ClientLink(Protocol):
         """
         self.conduit = conduit
         self.mode = Mode.FRAMED
-        rest, self._heard = self._heard, b""
-        return rest
+        return self._asking.take_rest()
 
-    def _read_lines(self) -> None:
-        while self.mode in (Mode.IDLE, Mode.ASKING):
-            line, found, rest = self._heard.partition(b"\r\n")
-            if not found:
-                if len(self._heard) > self.policy.preamble_line:
-                    self._log.warn("The server sends no lines; the link is dropped.")
-                    self.abort()
-                return
-            self._heard = rest
-            tag, _, said = line.partition(b" ")
-            if tag == _TAG:
-                self._read_answer(said)
-            elif tag == _TLS_TAG:
-                self._read_tls_answer(said)
-            elif said.upper().startswith(b"BYE"):
-                self.abort()
-
-    def _read_answer(self, said: bytes) -> None:
-        code = _CODE.search(said)
-        words = [] if code is None else code.group(1).split()
-        try:
-            self._answered(parse_answer(said.upper().startswith(b"OK "), words))
-        except HandshakeError:
-            self._answered(Failure())
-
-    def _read_tls_answer(self, said: bytes) -> None:
-        if said.upper().startswith(b"OK") and self._secured is not None:
-            self._heard = b""  # what came in the clear is not used under TLS
-            self.transport.startTLS(self.tls_context)  # type: ignore[attr-defined]
-        elif self._secured is not None:
-            secured, self._secured = self._secured, None
-            secured.errback(Failure(LinkFailed("the server refused STARTTLS")))
-
-    def _answered(self, answer: Resumed | Refused | Failure) -> None:
-        self._stop_timer()
-        waiting, self._answer = self._answer, None
-        if waiting is not None:
-            waiting.callback(answer)
-
-    def _no_answer(self) -> None:
-        self._timer = None
-        self.abort()
-        self._answered(Failure(LinkFailed("no answer to RESUME")))
-
-    def _stop_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+    def give_up(self, why: str) -> None:
+        """
+        Break off; a RESUME that waits here fails with L{LinkFailed}.
+        """
+        self._asking.give_up(why)
 
     # Ends
 
     def hold(self, held: bool) -> None:
         """
-        While another link asks for the session: read nothing from this one; afterwards, if it was refused, go on.
+        While another link asks for the session this one is read on, but carries nothing of ours, no acknowledgement either;
+        afterwards, if that was refused, it goes on.
         """
-        if not self._lost:
-            transport: Any = self.transport
-            (transport.pauseProducing if held else transport.resumeProducing)()
+        self._held = held
+        if not held:
+            self._flow()
 
     def fence(self) -> None:
         """
@@ -323,11 +280,19 @@ class ClientLink(Protocol):
         Break off now; the session goes on elsewhere.
         """
         self._log.info("A link is dropped: {reason}", reason=reason)
+        self.dropped = True
         conduit = self.conduit
         self.mode = Mode.FENCED
         if conduit is not None:
             conduit.link_lost(self)
         self.abort()
+
+    def end_session(self) -> None:
+        """
+        RESUME was granted, but there is nobody left here to go on: tell the server so, and close.
+        """
+        self.transport.write(encode(FrameType.END, b"ABORTED"))
+        self.finish()
 
     def finish(self) -> None:
         """
@@ -341,39 +306,52 @@ class ClientLink(Protocol):
         if self._lost:
             return
         self.mode = Mode.FENCED
-        self._stop_timer()
-        self.hold(False)
+        self._asking.stop(Failure(LinkFailed("the link was closed")))
         self.transport.unregisterProducer()  # type: ignore[attr-defined]
         self.transport.loseConnection()
+        self._stop_deadline()
         if not self._lost:
-            self._timer = self._clock.callLater(self.policy.answer_timeout, self._overdue)
+            self._deadline = self._clock.callLater(self.policy.answer_timeout, self._overdue)
 
     def _overdue(self) -> None:
-        self._timer = None
+        self._deadline = None
         self.abort()
+
+    def _stop_deadline(self) -> None:
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None and deadline.active():
+            deadline.cancel()
 
     def abort(self) -> None:
         """
         Break off now.
         """
         self.mode = Mode.FENCED
+        self._stop_deadline()
         if not self._lost:
             self.transport.abortConnection()  # type: ignore[attr-defined]
 
     # IPushProducer, towards our own transport
 
+    @property
+    def congested(self) -> bool:
+        """
+        Whether nothing is to be written now: the transport has enough, or another link asks for the session.
+        """
+        return self._full or self._held
+
     def pauseProducing(self) -> None:
         """
         The transport has enough.
         """
-        self.congested = True
+        self._full = True
         self._flow()
 
     def resumeProducing(self) -> None:
         """
         The transport takes octets again.
         """
-        self.congested = False
+        self._full = False
         self._flow()
 
     def _flow(self) -> None:
@@ -403,9 +381,15 @@ class ClientLink(Protocol):
 
     def carry_close(self) -> None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_close>}
+        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_close>}; commands that wait for the server's word on the
+        layer are still said.
         """
-        self.finish()
+        if not self._unsaid:
+            self.finish()
+            return
+        self._close_wanted = True
+        self._stop_deadline()
+        self._deadline = self._clock.callLater(self.policy.answer_timeout, self._overdue)
 
     def carry_abort(self) -> None:
         """
@@ -417,13 +401,15 @@ class ClientLink(Protocol):
         """
         @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_pause>}
         """
-        self.hold(True)
+        if not self._lost:
+            self.transport.pauseProducing()  # type: ignore[attr-defined]
 
     def carry_resume(self) -> None:
         """
         @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_resume>}
         """
-        self.hold(False)
+        if not self._lost:
+            self.transport.resumeProducing()  # type: ignore[attr-defined]
 
     def carry_start_tls(self, context: Any, normal: bool) -> None:
         """

@@ -1,30 +1,35 @@
 """
 Ways to one server: each a network, named by the address or the interface that connections leave from.
 
-Invariants: the order of the paths is the order of preference; a better path gets a head start, never a monopoly, so a network that
+Invariants: the order of the paths is that of preference; a better path gets a head start, never a monopoly, so a network that
 swallows packets delays nothing but itself; of several connections that come about, one is used and the others are closed.
 """
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred
-from twisted.internet.error import ConnectError, ConnectingCancelledError, TimeoutError, getConnectError
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
+    IConnector,
     IDelayedCall,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.tcp import Client, Connector
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import directlyProvides, implementer, providedBy
+
+_TCP_FASTOPEN_CONNECT: int = getattr(socket, "TCP_FASTOPEN_CONNECT", 30)
+"""Linux has it since 4.11 under this number; Python has no name for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +45,69 @@ class Path:
     endpoint: IStreamClientEndpoint
 
 
-def _family(address: str) -> int:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
+class _Client(Client):
+    """
+    Twisted's own TCP client on a socket that is bound as asked.
+    """
+
+    connector: _Connector
+
+    def createInternetSocket(self) -> socket.socket:
+        made: socket.socket = super().createInternetSocket()
+        try:
+            self.connector.prepare(made)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+
+class _Connector(Connector):
+    """
+    Makes L{_Client}s.
+    """
+
+    def __init__(self, device: str | None, source: str | None, fast_open: bool, *args: Any) -> None:
+        super().__init__(*args)
+        self._device = device
+        self._source = source
+        self._fast_open = fast_open
+
+    def prepare(self, made: socket.socket) -> None:
+        """
+        @raise OSError: the interface or the address is not there, or may not be bound to.
+        """
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._device is not None:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._device.encode() + b"\0")
+        if self._source is not None:
+            made.bind((self._source, 0))  # here and not by Twisted, which forgets the socket when this fails
+        if self._fast_open:
+            made.setsockopt(socket.IPPROTO_TCP, _TCP_FASTOPEN_CONNECT, 1)
+
+    def _makeTransport(self) -> Client:
+        return _Client(self.host, self.port, self.bindAddress, self, self.reactor)
+
+
+class _DeviceReactor:
+    """
+    The reactor, but for C{connectTCP}: what Twisted's endpoints connect with goes through one interface.
+    """
+
+    def __init__(self, reactor: Any, device: str | None, source: str | None, fast_open: bool) -> None:
+        self._reactor = reactor
+        self._binding = device, source, fast_open
+        directlyProvides(self, providedBy(reactor))
+
+    def connectTCP(
+        self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: tuple[str, int] | None = None
+    ) -> IConnector:
+        connector = _Connector(*self._binding, host, port, factory, timeout, bindAddress, self._reactor)
+        connector.connect()
+        return connector
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
 
 
 @implementer(IStreamClientEndpoint)
@@ -50,6 +116,7 @@ class DeviceEndpoint:
     TCP through one network interface, from one source address, or both; optionally with TCP Fast Open.
 
     Twisted's own endpoints can bind to an address only, and an address alone does not choose the network on every system.
+    Beyond that they are used as they are: a host that is given by name is looked up, and all its addresses are tried.
     """
 
     def __init__(
@@ -69,176 +136,20 @@ class DeviceEndpoint:
         @param fast_open: send the first octets with the SYN, where both kernels allow it (RFC 7413).
         @param timeout: seconds.
         """
-        self._reactor = reactor
-        self._host, self._port = host, port
-        self._device, self._source = device, source
-        self._fast_open = fast_open
-        self._timeout = timeout
+        through = _DeviceReactor(reactor, device, source, fast_open)
+        if isIPAddress(host):
+            self._endpoint: Any = TCP4ClientEndpoint(through, host, port, timeout)
+        elif isIPv6Address(host):
+            self._endpoint = TCP6ClientEndpoint(through, host, port, timeout)
+        else:
+            self._endpoint = HostnameEndpoint(through, host, port, timeout)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
-        @see: L{IStreamClientEndpoint.connect}
+        @see: L{IStreamClientEndpoint.connect}; to a literal address the socket is made before this returns.
         """
-        if self._is_address():
-            attempt = _Connecting(self, protocolFactory)
-            return attempt.begin(_family(self._host), (self._host, self._port))
-        resolved: Deferred[Any] = deferToThreadPool(
-            self._reactor,
-            self._reactor.getThreadPool(),
-            socket.getaddrinfo,
-            self._host,
-            self._port,
-            _family(self._source) if self._source else 0,
-            socket.SOCK_STREAM,
-        )
-
-        def connect(found: list[Any]) -> Deferred[IProtocol]:
-            family, _, _, _, address = found[0]
-            return _Connecting(self, protocolFactory).begin(family, address)
-
-        return resolved.addCallback(connect)
-
-    def _is_address(self) -> bool:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            try:
-                socket.inet_pton(family, self._host)
-            except OSError:
-                continue
-            return True
-        return False
-
-    def make_socket(self, family: int) -> socket.socket:
-        """
-        A socket that is bound as asked.
-
-        @raise OSError: the interface or the address is not there.
-        """
-        made = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            made.setblocking(False)
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._device is not None:
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._device.encode() + b"\0")
-            if self._source is not None:
-                made.bind((self._source, 0))
-            if self._fast_open:
-                made.setsockopt(socket.IPPROTO_TCP, getattr(socket, "TCP_FASTOPEN_CONNECT", 30), 1)
-        except BaseException:
-            made.close()
-            raise
-        return made
-
-    @property
-    def reactor(self) -> Any:
-        """
-        The reactor that connects.
-        """
-        return self._reactor
-
-    @property
-    def timeout(self) -> float:
-        """
-        Seconds for one connection attempt.
-        """
-        return self._timeout
-
-
-class _Connecting:
-    """
-    One connection attempt: waits for the socket to become writable, then gives it to the reactor.
-    """
-
-    def __init__(self, endpoint: DeviceEndpoint, factory: IProtocolFactory) -> None:
-        self._endpoint = endpoint
-        self._reactor = endpoint.reactor
-        self._factory = factory
-        self._done: Deferred[IProtocol] = Deferred(self._cancelled)
-        self._timer: IDelayedCall | None = None
-        self._socket: socket.socket | None = None
-
-    def begin(self, family: int, address: Any) -> Deferred[IProtocol]:
-        try:
-            self._socket = self._endpoint.make_socket(family)
-            code = self._socket.connect_ex(address)
-        except OSError as error:
-            self._close()
-            return fail(getConnectError((error.errno, str(error))))
-        if code not in (0, errno.EINPROGRESS):
-            self._close()
-            return fail(getConnectError((code, errno.errorcode.get(code, "?"))))
-        self._timer = self._reactor.callLater(self._endpoint.timeout, self._timed_out)
-        self._reactor.addWriter(self)
-        return self._done
-
-    # IWriteDescriptor
-
-    def fileno(self) -> int:
-        return -1 if self._socket is None else self._socket.fileno()
-
-    def logPrefix(self) -> str:
-        return "connecting"
-
-    def connectionLost(self, reason: Failure) -> None:
-        self._failed(reason)
-
-    def doWrite(self) -> None:
-        assert self._socket is not None
-        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            self._failed(Failure(getConnectError((code, errno.errorcode.get(code, "?")))))
-            return
-        self._settle()
-        made, self._socket = self._socket, None
-        factory = _Telling(self._factory)
-        self._reactor.adoptStreamConnection(made.fileno(), made.family, factory)  # takes a duplicate
-        made.close()
-        if factory.built is None:
-            self._done.errback(Failure(ConnectError(string="the factory gave no protocol")))
-        else:
-            self._done.callback(factory.built)
-
-    def _settle(self) -> None:
-        self._reactor.removeWriter(self)
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
-
-    def _failed(self, reason: Failure) -> None:
-        if self._socket is not None:
-            self._settle()
-            self._close()
-            self._done.errback(reason)
-
-    def _timed_out(self) -> None:
-        self._failed(Failure(TimeoutError()))
-
-    def _cancelled(self, _: object) -> None:
-        self._failed(Failure(ConnectingCancelledError(None)))
-
-    def _close(self) -> None:
-        made, self._socket = self._socket, None
-        if made is not None:
-            made.close()
-
-
-class _Telling:
-    """
-    A factory that remembers what it built, for L{IReactorSocket.adoptStreamConnection} does not tell.
-    """
-
-    def __init__(self, factory: IProtocolFactory) -> None:
-        self._factory = factory
-        self.built: IProtocol | None = None
-
-    def buildProtocol(self, address: Any) -> IProtocol | None:
-        self.built = self._factory.buildProtocol(address)
-        return self.built
-
-    def doStart(self) -> None:
-        self._factory.doStart()
-
-    def doStop(self) -> None:
-        self._factory.doStop()
+        connecting: Deferred[IProtocol] = self._endpoint.connect(protocolFactory)
+        return connecting
 
 
 @implementer(IStreamClientEndpoint)
@@ -255,17 +166,33 @@ class AnyPath:
         self.paths = list(paths)
         self._clock = clock
         self._stagger = stagger
+        self._races: list[_Race] = []
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
         @see: L{IStreamClientEndpoint.connect}
         """
-        return _Race(list(self.paths), self._clock, self._stagger, protocolFactory).begin()
+        race = _Race(list(self.paths), self._clock, self._stagger, protocolFactory)
+        self._races.append(race)
+
+        def over(result: Any) -> Any:
+            self._races.remove(race)
+            return result
+
+        return race.begin().addBoth(over)
+
+    def retry(self) -> None:
+        """
+        The network has changed: where a connection is being made, paths that have failed already are tried once more.
+        """
+        for race in list(self._races):
+            race.retry()
 
 
 class _Race:
     def __init__(self, paths: list[Path], clock: IReactorTime, stagger: float, factory: IProtocolFactory) -> None:
         self._waiting = paths
+        self._failed: list[Path] = []
         self._running: list[Deferred[IProtocol]] = []
         self._clock = clock
         self._stagger = stagger
@@ -279,11 +206,19 @@ class _Race:
         self._start_next()
         return self._done
 
+    def retry(self) -> None:
+        if self._over or not self._failed:
+            return
+        self._waiting += self._failed
+        self._failed.clear()
+        if self._next is None:
+            self._start_next()
+
     def _start_next(self) -> None:
-        timer, self._next = self._next, None
-        if timer is not None and timer.active():
-            timer.cancel()
-        if self._over or not self._waiting:
+        self._stop_timer()
+        if self._over:
+            return
+        if not self._waiting:
             self._check()
             return
         path = self._waiting.pop(0)
@@ -291,7 +226,7 @@ class _Race:
         self._running.append(attempt)
         if self._waiting:
             self._next = self._clock.callLater(self._stagger, self._start_next)
-        attempt.addCallbacks(self._won, self._lost, callbackArgs=(attempt,), errbackArgs=(attempt,))
+        attempt.addCallbacks(self._won, self._lost, callbackArgs=(attempt,), errbackArgs=(attempt, path))
 
     def _won(self, protocol: IProtocol, attempt: Deferred[IProtocol]) -> None:
         self._running.remove(attempt)
@@ -304,21 +239,25 @@ class _Race:
         self._stop()
         self._done.callback(protocol)
 
-    def _lost(self, reason: Failure, attempt: Deferred[IProtocol]) -> None:
+    def _lost(self, reason: Failure, attempt: Deferred[IProtocol], path: Path) -> None:
         self._running.remove(attempt)
+        self._failed.append(path)
         self._last = reason
         if not self._over:
             self._start_next()
 
     def _check(self) -> None:
-        if not self._over and not self._running:
+        if not self._running:
             self._over = True
             self._done.errback(self._last)
 
-    def _stop(self) -> None:
+    def _stop_timer(self) -> None:
         timer, self._next = self._next, None
         if timer is not None and timer.active():
             timer.cancel()
+
+    def _stop(self) -> None:
+        self._stop_timer()
         self._waiting.clear()
         for other in list(self._running):
             other.cancel()

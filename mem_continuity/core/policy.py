@@ -11,12 +11,15 @@ session that was begun under one keeps the terms it was promised.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 KIB = 1024
 MIB = 1024 * KIB
+FRAME_MOST = 2**24 - 1
+"""Octets: what the three octets of a frame's length can say."""
 
 _Number = TypeVar("_Number", int, float)
 
@@ -37,11 +40,15 @@ class Limit:
     default: int | float
     unit: str
     least: int | float
+    most: int | float
     reason: str
 
 
-def _limit(default: _Number, unit: str, reason: str, least: _Number | None = None) -> _Number:
-    metadata = {"unit": unit, "reason": reason, "least": type(default)(1) if least is None else least}
+def _limit(
+    default: _Number, unit: str, reason: str, least: _Number | None = None, most: _Number | None = None
+) -> _Number:
+    least = type(default)(1) if least is None else least
+    metadata = {"unit": unit, "reason": reason, "least": least, "most": sys.maxsize if most is None else most}
     value: _Number = field(default=default, metadata=metadata)
     return value
 
@@ -52,16 +59,19 @@ def limits_of(policy: type[Policy] | type[RoamingPolicy]) -> Iterator[Limit]:
     """
     for one in fields(policy):
         default: Any = one.default
-        yield Limit(one.name, default, one.metadata["unit"], one.metadata["least"], one.metadata["reason"])
+        said = one.metadata
+        yield Limit(one.name, default, said["unit"], said["least"], said["most"], said["reason"])
 
 
 def _check(policy: Policy | RoamingPolicy) -> None:
     for limit in limits_of(type(policy)):
         value = getattr(policy, limit.name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= limit.least:
-            raise PolicyError(
-                f"{limit.name} is {value!r}, but it must be a number of {limit.unit} of at least {limit.least}"
-            )
+        whole = isinstance(limit.default, int)
+        right = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        if not right or not limit.least <= value <= limit.most:
+            kind = "a whole number" if whole else "a number"
+            bounds = f"at least {limit.least}" if limit.most == sys.maxsize else f"{limit.least} to {limit.most}"
+            raise PolicyError(f"{limit.name} is {value!r}, but it must be {kind} of {limit.unit}, {bounds}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +85,9 @@ class Policy:
     window: int = _limit(MIB, "octets", "kept unacknowledged per direction; bounds a session's memory", 4 * KIB)
     ack_every: int = _limit(64 * KIB, "octets", "an acknowledgement at the latest after so much data")
     ack_delay: float = _limit(1.0, "seconds", "an acknowledgement at the latest so long after data", 0.0)
-    frame_payload: int = _limit(64 * KIB, "octets", "the most that one DATA frame of ours carries")
-    frame_limit: int = _limit(256 * KIB, "octets", "a longer frame of the peer ends the link", 64)
-    first_data: int = _limit(8 * KIB, "octets", "the first DATA after a RESUME; fits a cold link's first flight")
+    frame_payload: int = _limit(64 * KIB, "octets", "the most that one DATA frame of ours carries", 1, FRAME_MOST)
+    frame_limit: int = _limit(256 * KIB, "octets", "a longer frame of the peer ends the link", 64, FRAME_MOST)
+    first_data: int = _limit(8 * KIB, "octets", "the first DATA after a RESUME; fits a cold link's first flight", 1, FRAME_MOST)
     overrun: int = _limit(
         32 * MIB, "octets", "queued beyond the window by an inner end that ignores pauseProducing; then the session ends"
     )
@@ -129,9 +139,9 @@ class RoamingPolicy:
 
     ack_every: int = _limit(64 * KIB, "octets", "an acknowledgement at the latest after so much data")
     ack_delay: float = _limit(1.0, "seconds", "an acknowledgement at the latest so long after data", 0.0)
-    frame_payload: int = _limit(64 * KIB, "octets", "the most that one DATA frame of ours carries")
-    frame_limit: int = _limit(256 * KIB, "octets", "a longer frame of the peer ends the link", 64)
-    first_data: int = _limit(8 * KIB, "octets", "the first DATA after a RESUME; fits a cold link's first flight")
+    frame_payload: int = _limit(64 * KIB, "octets", "the most that one DATA frame of ours carries", 1, FRAME_MOST)
+    frame_limit: int = _limit(256 * KIB, "octets", "a longer frame of the peer ends the link", 64, FRAME_MOST)
+    first_data: int = _limit(8 * KIB, "octets", "the first DATA after a RESUME; fits a cold link's first flight", 1, FRAME_MOST)
     overrun: int = _limit(
         32 * MIB, "octets", "queued beyond the window by a protocol that ignores pauseProducing; then the session ends"
     )
@@ -146,7 +156,8 @@ class RoamingPolicy:
     connect_timeout: float = _limit(10.0, "seconds", "for TCP and TLS on one path", 0.1)
     answer_timeout: float = _limit(10.0, "seconds", "for the answer to RESUME on a link that stands", 0.1)
     probe_timeout: float = _limit(3.0, "seconds", "a PING without an answer by then means that the link is dead", 0.05)
-    probe_quiet: float = _limit(1.0, "seconds", "after traffic has fallen silent for so long, one PING asks whether the link lives", 0.05)
+    probe_quiet: float = _limit(0.25, "seconds", "nothing has come in for so long after traffic: one PING asks whether the link lives", 0.05)
+    probe_doubt: float = _limit(0.25, "seconds", "a PING without an answer by then: another link is sought while this one is kept", 0.05)
     probe_idle: float = _limit(240.0, "seconds", "an idle link is asked so often whether it lives", 1.0)
     path_stagger: float = _limit(0.25, "seconds", "head start of each better path over the next one", 0.0)
     give_up: float = _limit(86400.0, "seconds", "without any answer from the server; then the session is given up", 1.0)

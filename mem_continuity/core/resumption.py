@@ -65,7 +65,7 @@ def judge(known: Session | Tombstone | None, request: ResumeRequest, exported: b
         return Refused(Refusal.ENDED, known.receiver.received)
     if request.attempt <= known.attempt:
         return Refused(Refusal.STALE)
-    if not known.sender.covers(request.received):
+    if not known.sender.covers(request.received) or request.sent > known.receiver.arrived:
         return Refused(Refusal.BEHIND, known.receiver.received)
     if known.delivered or (known.state in (State.DRAINING, State.WAITING) and request.received == known.sender.end):
         return Refused(Refusal.ENDED, known.receiver.received)
@@ -84,7 +84,7 @@ def grant(session: Session, request: ResumeRequest, exported: bytes, now: float)
     count = session.receiver.resume()
     session.attach(now, request.received)
     proof = server_proof(session.terms, request.attempt, request.received, request.sent, exported, count)
-    new = request.literal[count - request.sent :] if request.sent <= count else b""
+    new = request.literal[count - request.sent :]
     if new and session.state is State.LIVE:
         session.receiver.arrive(new[: session.terms.window])
     return Resumed(count, proof)
@@ -106,7 +106,10 @@ class Attempt:
         @param exported: the exporter's octets of the new link.
         @param literal_most: octets that may travel in the first flight; 0 while the old link may still be gone back to.
         @param repeat_most: octets sent before and not acknowledged that may travel again without asking first.
+        @raise ResumeFailed: the old link still stands, and the inner end is too slow to take another one meanwhile.
         """
+        if session.attached and session.receiver.waiting > session.receiver.window:
+            raise ResumeFailed("more octets wait for the inner end than can be kept across links")
         session.attempt += 1
         self._session = session
         self._exported = b"" if session.terms.binding is Binding.NONE else exported
@@ -116,7 +119,7 @@ class Attempt:
             sender.rewind(sender.acknowledged)
             literal = sender.take(literal_most)
         sent = sender.acknowledged
-        received = session.receiver.resume()
+        received = session.receiver.arrived
         proof = client_proof(session.terms, session.attempt, received, sent, self._exported)
         self.request = ResumeRequest(session.terms.session_id, session.attempt, received, sent, proof, literal)
 
@@ -133,8 +136,10 @@ class Attempt:
         )
         if not same(expected, answer.proof):
             raise ResumeFailed("the server could not prove that it holds the session")
-        if self._session.receiver.arrived != request.received:
-            raise ResumeFailed("octets arrived by another link since this resume was asked for")
+        if request.attempt != self._session.attempt:
+            raise ResumeFailed("a later attempt is under way")
+        if self._session.receiver.arrived < request.received:
+            raise ResumeFailed("octets were given up since this resume was asked for")
         if not self._session.sender.covers(answer.received):
             raise ResumeFailed(f"the server says that it has {answer.received} octets, which cannot be")
 
@@ -148,7 +153,10 @@ class Attempt:
         request = self.request
         if self._session.attached:
             self._session.detach(now)
+        self._session.receiver.resume()
         self._session.attach(now, answer.received)
+        self._session.receiver.resumed_from(request.received)
         taken = request.sent + len(request.literal) - answer.received
         if taken > 0:
             self._session.sender.take(taken)
+            self._session.sender.taken -= taken  # counted when it was put into the request

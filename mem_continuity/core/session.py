@@ -131,14 +131,14 @@ class Delivered:
 @dataclass(frozen=True, slots=True)
 class Answered:
     """
-    The peer answered a PING: the link is alive.
+    While a PING waited something came in: the link is alive.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeFailed:
     """
-    No answer to a PING in time: the link is dead.
+    Nothing came in for too long after a PING: the link is dead.
     """
 
 
@@ -157,6 +157,8 @@ class Session:
     One side of one session.  It begins L{PARKED<State.PARKED>}: the link on which START was granted is attached first.
 
     @ivar attempt: the number of the last RESUME that was granted (server) or tried (client).
+    @ivar heard_at: when octets came in last, or a link was attached.
+    @ivar answered_at: when octets came in first after the last PING that was answered.
     """
 
     __slots__ = (
@@ -171,7 +173,9 @@ class Session:
         "_ping_due",
         "_pong",
         "_reader",
+        "answered_at",
         "attempt",
+        "heard_at",
         "peer_ended",
         "receiver",
         "sender",
@@ -184,6 +188,7 @@ class Session:
         self._limits = limits
         self.state = State.PARKED
         self.attempt = 0
+        self.heard_at = self.answered_at = now
         self.sender = Sender(terms.window)
         self.receiver = Receiver(terms.window)
         self.peer_ended: bytes | None = None
@@ -225,9 +230,17 @@ class Session:
             self.sender.rewind(resumed_at)
         self._go(Input.ATTACH)
         self._forget_link()
+        self.heard_at = now
         self._reader = FrameReader(self._limits.frame_limit)
         self._first = resumed_at is not None
         self._grace_at = None if self._closing is None else now + self._limits.linger
+
+    @property
+    def first_data_due(self) -> bool:
+        """
+        Whether the present link was resumed on and has not carried a DATA frame of ours yet: the next one is a short one.
+        """
+        return self._first
 
     def detach(self, now: float) -> None:
         """
@@ -235,17 +248,24 @@ class Session:
         """
         self._go(Input.DETACH)
         self._forget_link()
+        if self.peer_ended is None:  # otherwise nothing could come again
+            self.receiver.trim()
         self._grace_at = now + (self.terms.grace if self.state is State.PARKED else self._limits.linger)
 
     def receive(self, octets: bytes, now: float) -> list[Event]:
         """
         Octets came in on the present link.  Data among them waits for L{next_delivery}.
 
-        @raise LinkError: they break the rules; data before the fault waits as usual.
+        @raise LinkError: they break the rules.  What came in the same chunk may be lost with the link; it is not counted.
         """
         if self._reader is None:
             return []
         events: list[Event] = []
+        self.heard_at = now
+        if self._ping_at is not None:
+            self.answered_at = now
+            self._ping_at = None  # whatever it is, it is a sign of life; the PONG may stand behind much data
+            events.append(Answered())
         try:
             for frame in self._reader.feed(octets):
                 if frame.type is FrameType.DATA:
@@ -253,16 +273,17 @@ class Session:
                         raise LinkError("data after END")
                     if self._closing is None:
                         self.receiver.arrive(frame.payload)
+                        if self._ack_at is None and self.receiver.unacknowledged:
+                            self._ack_at = now + self._limits.ack_delay
                 elif frame.type is FrameType.ACK:
-                    self.sender.acknowledge(frame.offset)
+                    if self.sender.acknowledge(frame.offset) and self._closing is not None:
+                        self._grace_at = now + self._limits.linger  # slow, but it goes on
                     if self.finished:
                         events.append(Delivered())
                 elif frame.type is FrameType.PING:
                     self._pong = frame.payload
                 elif frame.type is FrameType.PONG:
-                    if self._ping_at is not None and frame.offset == self._ping:
-                        self._ping_at = None
-                        events.append(Answered())
+                    continue
                 elif frame.type is FrameType.END:
                     self.peer_ended = frame.payload
                     events.append(PeerEnded(frame.payload))
@@ -348,6 +369,13 @@ class Session:
         Whether the inner end had closed and the peer is known to have all that it wrote.
         """
         return self._closing is not None and not self.sender.retained
+
+    @property
+    def said_all(self) -> bool:
+        """
+        Whether, on the present link, END was said: all that the inner end wrote stands before it.
+        """
+        return self._end_said
 
     @property
     def finished(self) -> bool:

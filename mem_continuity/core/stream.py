@@ -22,6 +22,13 @@ from __future__ import annotations
 
 from collections import deque
 
+_MANY = 64
+_SMALL = 4 * 1024
+"""
+When many pieces wait, those that together have no more octets than this are kept as one, so that what many small frames cost
+follows their octets.  Not a limit.
+"""
+
 
 class StreamError(ValueError):
     """
@@ -32,16 +39,18 @@ class StreamError(ValueError):
 class Sender:
     """
     The sending half: takes octets from the inner end, gives them out for a link, keeps them until acknowledged.
+
+    @ivar taken: octets given out for links, those that were given out again included.
     """
 
-    __slots__ = ("_flight", "_queue", "acknowledged", "end", "highest", "sent", "window")
+    __slots__ = ("_flight", "_queue", "acknowledged", "end", "highest", "sent", "taken", "window")
 
     def __init__(self, window: int) -> None:
         """
         @param window: how many octets may be in flight, acknowledged not yet.
         """
         self.window = window
-        self.acknowledged = self.sent = self.highest = self.end = 0
+        self.acknowledged = self.sent = self.highest = self.end = self.taken = 0
         self._flight: deque[bytes | memoryview] = deque()
         self._queue: deque[bytes | memoryview] = deque()
 
@@ -105,6 +114,7 @@ class Sender:
     def _put_in_flight(self, octets: bytes) -> bytes:
         self._flight.append(octets)
         self.sent += len(octets)
+        self.taken += len(octets)
         if self.sent > self.highest:
             self.highest = self.sent
         return octets
@@ -178,7 +188,7 @@ class Receiver:
     acknowledgements and the last word of an ended session name.
     """
 
-    __slots__ = ("_base", "_waiting", "acknowledged", "arrived", "received", "window")
+    __slots__ = ("_base", "_repeated", "_waiting", "acknowledged", "arrived", "received", "window")
 
     def __init__(self, window: int) -> None:
         """
@@ -186,14 +196,20 @@ class Receiver:
         """
         self.window = window
         self.received = self.arrived = self.acknowledged = self._base = 0
+        self._repeated = 0
         self._waiting: deque[bytes] = deque()
 
     @property
     def unacknowledged(self) -> int:
         """
-        Octets handed on that the peer does not know of.
+        Octets handed on that the peer could be told of.
         """
-        return self.received - self.acknowledged
+        return self._tellable - self.acknowledged
+
+    @property
+    def _tellable(self) -> int:
+        # What an old link brought meanwhile is not acknowledged before the peer has sent it by this one: it has gone back.
+        return min(self.received, self.arrived - self._repeated)
 
     @property
     def waiting(self) -> int:
@@ -208,11 +224,20 @@ class Receiver:
 
         @raise StreamError: they are beyond the window; none was taken.
         """
+        if self._repeated:
+            known = min(self._repeated, len(octets))
+            self._repeated -= known
+            octets = octets[known:]
+            if not octets:
+                return
         count = len(octets)
         if self.arrived + count > self._base + self.window:
             raise StreamError(f"data beyond the window of {self.window} octets")
         self.arrived += count
-        self._waiting.append(octets)
+        if len(self._waiting) >= _MANY and len(self._waiting[-1]) + count <= _SMALL:
+            self._waiting[-1] += octets
+        else:
+            self._waiting.append(octets)
 
     def hand_on(self) -> bytes:
         """
@@ -228,22 +253,41 @@ class Receiver:
         """
         The offset to acknowledge now; it counts as said.
         """
-        self.acknowledged = self.received
-        if self._base < self.received:
-            self._base = self.received
-        return self.received
+        self.acknowledged = max(self.acknowledged, self._tellable)
+        self._base = max(self._base, self.acknowledged)
+        return self.acknowledged
+
+    def trim(self) -> None:
+        """
+        The link is gone.  What waits for a slow inner end is kept up to one window; more is given up and comes again, so
+        that links that come and go cannot pile up octets here.  Nothing that a RESUME has named is ever given up.
+        """
+        excess = self.waiting - self.window
+        while excess > 0:
+            last = self._waiting.pop()
+            kept = last[: max(0, len(last) - excess)]
+            if kept:
+                self._waiting.append(kept)
+            excess -= len(last) - len(kept)
+            self.arrived -= len(last) - len(kept)
 
     def resume(self) -> int:
         """
-        The offset to name in a RESUME or in its answer: the peer goes on from there.
+        The peer goes on from what has arrived, on another link.
 
-        What waits for a slow inner end is kept up to one window; more is given up and comes again, so that links that
-        come and go cannot pile up octets here.
+        @return: the offset.
         """
-        while self.arrived - self.received > self.window:
-            self.arrived -= len(self._waiting.pop())
         self._base = self.arrived
+        self._repeated = 0
         return self.arrived
+
+    def resumed_from(self, offset: int) -> None:
+        """
+        The peer goes on from C{offset}, though more has arrived since it was named, by an old link that was read meanwhile: what the
+        two have in common is skipped.
+        """
+        self._base = max(self._base, offset)
+        self._repeated = self.arrived - offset
 
     def clear(self) -> None:
         """

@@ -136,6 +136,8 @@ class Conduit:
         self._timer: IDelayedCall | None = None
         self._delivering = False
         self._overrunning = False
+        self._spacing = False
+        self._retiring = False
         self._last: ITransport | None = None
 
     # Links
@@ -170,6 +172,7 @@ class Conduit:
 
     def _take(self, link: Link) -> None:
         self.link = link
+        self._spacing = False
         self._last = link.transport
 
     def link_received(self, link: Link, octets: bytes) -> None:
@@ -218,6 +221,7 @@ class Conduit:
         if session.state is State.ENDED:
             return
         session.detach(self._clock.seconds())
+        self._last = None  # a dead TLS connection weighs more than all else of a parked session
         if session.peer_ended is not None and session.receiver.waiting:
             self._rearm()
             return  # over as soon as a slow inner end has taken what is left for it
@@ -258,17 +262,28 @@ class Conduit:
         link = self.link
         if link is not None:
             now = self._clock.seconds()
-            while not link.congested:
+            while not link.congested and not self._spacing:
+                first = self.session.first_data_due
                 octets = self.session.frames(now)
                 if not octets:
                     break
                 link.transport.write(octets)
                 if link is not self.link:
                     return
-        if self.session.finished:
+                if first and not self.session.first_data_due:
+                    # What a TLS transport is given in one turn it joins into records of 16 KiB, and one that does not fit the first
+                    # flight can be read a round trip later only.  So what follows the first DATA waits for the next turn.
+                    self._spacing = True
+                    self._clock.callLater(0, self._spaced, link)
+        if self.session.finished or (self._retiring and self.session.said_all):
             self._over()
         self._flow()
         self._rearm()
+
+    def _spaced(self, link: Link) -> None:
+        if link is self.link:
+            self._spacing = False
+            self.flush()
 
     def _flow(self) -> None:
         sender = self.session.sender
@@ -334,6 +349,15 @@ class Conduit:
             if octets:
                 self.link.transport.write(octets)
         self._over(self._owner.failure_of(reason))
+
+    def retire(self, reason: bytes) -> None:
+        """
+        The session is over by this side's decision, but the peer still gets what the inner protocol has written: END stands
+        behind it, and with that on the link nothing more is waited for.  The owner tells the inner protocol, and sees to a deadline.
+        """
+        self._retiring = True
+        self.session.close(reason, self._clock.seconds())
+        self.flush()
 
     # Carrier
 

@@ -65,7 +65,7 @@ class Carrier(Protocol):
 
     def link_transport(self) -> ITransport | None:
         """
-        The real transport of the present link, or of the last one.
+        The real transport of the present link; None while there is none.
         """
 
 
@@ -101,6 +101,7 @@ class VirtualTransport:
         self._ready = True
         self._aborted = False
         self._pumping = False
+        self._asked = False
         self._producer_paused = False
         self._reading = True
         self._received_tap: Callable[[bytes], object] | None = None
@@ -218,7 +219,9 @@ class VirtualTransport:
             return
         self._pumping = True
         try:
-            while self._ready and self.producer is not None and not self.streamingProducer:
+            # One that has nothing at hand writes later; until then it is not asked again.
+            while self._ready and not self._asked and self.producer is not None and not self.streamingProducer:
+                self._asked = True
                 self.producer.resumeProducing()
         finally:
             self._pumping = False
@@ -229,18 +232,24 @@ class VirtualTransport:
         """
         Write octets; after C{loseConnection} only a registered producer still may.
         """
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
         octets = bytes(_octets(data))
         if self.disconnected or self._aborted or (self.disconnecting and self.producer is None) or not octets:
             return
         if self._written_tap is not None:
             self._written_tap(octets)
+        self._asked = False
         self._carrier.carry_write(octets)
+        if self.producer is not None and not self.streamingProducer:
+            self._ask()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """
-        Write octets that stand in pieces.
+        Write octets that stand in pieces.  Not by way of C{write}: no real transport does, and a site may have replaced that.
         """
-        self.write(b"".join(data))
+        self._write(b"".join(data))
 
     def loseConnection(self, *_: object) -> None:
         """
@@ -296,7 +305,7 @@ class VirtualTransport:
             return
         self.producer = producer
         self.streamingProducer = streaming
-        self._producer_paused = False
+        self._producer_paused = self._asked = False
         if not streaming:
             self._ask()
         elif not self._ready:
@@ -377,13 +386,17 @@ class VirtualTransport:
 
     def getPeerCertificate(self) -> Any:
         """
-        The other end's certificate on the present link, or on the last one.
+        The other end's certificate on the present link.
+
+        @raise AttributeError: there is no link at the moment.
         """
         return self._of_link("getPeerCertificate")()
 
     def getHandle(self) -> Any:
         """
-        The socket or TLS connection of the present link, or of the last one.
+        The socket or TLS connection of the present link.
+
+        @raise AttributeError: there is no link at the moment.
         """
         return self._of_link("getHandle")()
 

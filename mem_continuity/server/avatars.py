@@ -75,6 +75,8 @@ class ContinuityMind:
         The avatar of a parked session of the same client and user, if there is one with one of these interfaces.  From now on
         it is this session's.
         """
+        if self.served.over:
+            return None
         self.served.user = user
         return self.served.take_parked_lease(interfaces)
 
@@ -143,6 +145,8 @@ class PortalFacade:
         lease = served.lease
         if lease is None or lease.avatar is not avatar:
             served.lease = Lease(interface, avatar, logout)
+        if served.over:
+            served.inner_logged_out()  # the link was lost while the login went on: nobody else would
         return interface, avatar, served.inner_logged_out
 
     def __getattr__(self, name: str) -> Any:

@@ -245,7 +245,11 @@ def _graft(link: ServerLink, command: Extension) -> None:
         _log.failure("GRAFT failed.", failure)
         _finish_graft(link, served, command.tag, b"NO", b"[SERVERBUG] GRAFT failed; log in and select as usual")
 
-    graft(link.hub.table, served, command.tag, wanted, link.transport.write).addCallbacks(done, failed)
+    def write(octets: bytes) -> None:
+        link.drain()  # what the mailbox has made the inner protocol say comes before the snapshot
+        link.transport.write(octets)
+
+    graft(link.hub.table, served, command.tag, wanted, write).addCallbacks(done, failed)
 
 
 def _finish_graft(link: ServerLink, served: Served, tag: bytes, condition: bytes, text: bytes) -> None:

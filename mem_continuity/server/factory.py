@@ -16,6 +16,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorCore, IReactorTime
+from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -95,7 +96,7 @@ class ContinuityFactory:
         @see: L{IProtocolFactory.buildProtocol}
         """
         if self._stopped:
-            return None
+            return _Refusal()  # the factory of a TLS endpoint cannot take None
         return _TrackedLink(self.hub, self._links, self._link_gone)
 
     def _link_gone(self, link: ServerLink) -> None:
@@ -127,18 +128,17 @@ class ContinuityFactory:
         for link in list(self._links):
             served = link.served
             if served is not None and served.link is link:
-                imap4.say_bye(served.protocol, b"server shutting down")
+                if not served.transport.disconnecting and not served.transport.disconnected:
+                    imap4.say_bye(served.protocol, b"server shutting down")
                 if served.conduit is None:
                     served.transport.loseConnection()
             elif link.mode is Mode.PREAMBLE:
                 link.finish()
         for served in self.hub.table.all():
-            link_of = served.link
-            served.end(b"SHUTDOWN")
-            if link_of is not None:
-                link_of.finish()
+            served.retire(b"SHUTDOWN")
         for link in list(self._links):
-            link.finish()
+            if link.served is None or not link.served.draining:
+                link.finish()
         waiting: Deferred[None] = Deferred()
         if self._links:
             self._waiters.append((set(self._links), waiting))
@@ -157,6 +157,19 @@ class ContinuityFactory:
         if name in ("wrapped", "hub"):
             raise AttributeError(name)
         return getattr(self.wrapped, name)
+
+
+class _Refusal(Protocol):
+    """
+    Closes a connection that came too late.
+    """
+
+    def connectionMade(self) -> None:
+        """
+        Not a word.
+        """
+        transport: Any = self.transport
+        transport.abortConnection()
 
 
 class _TrackedLink(ServerLink):

@@ -16,16 +16,21 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
+from twisted.mail.imap4 import MailboxException
+from twisted.python.failure import Failure
 
 from mem_continuity.directory.record import Record, Selection
 from mem_continuity.server import imap4
 from mem_continuity.server.served import Served
 from mem_continuity.server.table import Table
+
+if TYPE_CHECKING:
+    from mem_continuity.server.link import ServerLink
 
 _log = Logger()
 
@@ -135,9 +140,7 @@ class _Graft:
         account = self._account()
         if account is None:
             return succeed((b"NO", b"[XCONTINUITY GONE] this server cannot graft"))
-        name = decode_name(self._selection.name)
-        found: Deferred[Any] = maybeDeferred(account.listMailboxes, "", name)
-        return found.addCallback(self._listed, name).addCallback(self._move_or_select, account, name)
+        return self._select(account).addCallback(self._move_or_select, account)
 
     def _source(self) -> Served | None:
         source = self._table.served(self._record.session_id)
@@ -149,32 +152,66 @@ class _Graft:
             return source.lease.avatar
         return getattr(self._served.protocol, "account", None)
 
-    def _listed(self, listing: Any, name: str) -> Any:
-        for found, mailbox in listing:
-            found = found if isinstance(found, str) else decode_name(found)
-            if found == name or found.upper() == name.upper() == "INBOX":
-                return mailbox
-        return None
+    def _select(self, account: Any) -> Deferred[Any]:
+        """
+        Look for the mailbox in the one way that every site serves: as SELECT does.  (LIST would match the name as a pattern.)
+        """
+        name = decode_name(self._selection.name)
+        selected: Deferred[Any] = maybeDeferred(account.select, name, 0 if self._selection.read_only else 1)
 
-    def _move_or_select(self, mailbox: Any, account: Any, name: str) -> Any:
-        if mailbox is None:
-            self._forget_source()
-            return b"NO", b"[XCONTINUITY MISSING %b] the mailbox is gone" % encode_name(self._selection.name)
-        now = mailbox.getUIDValidity()
-        if self._selection.uid_validity is not None and now != self._selection.uid_validity:
-            self._forget_source()
-            text = b"[XCONTINUITY CHANGED %b %d] the mailbox has another UIDVALIDITY"
-            return b"NO", text % (encode_name(self._selection.name), now)
+        def missing(failure: Failure) -> None:
+            failure.trap(MailboxException)
+
+        return selected.addErrback(missing)
+
+    @property
+    def _wanted(self) -> bool:
+        return self._served.link is not None and not self._served.over
+
+    def _move_or_select(self, found: Any, account: Any) -> Any:
+        refusal = self._refusal(found)
+        if refusal is not None:
+            return refusal
         source = self._source()
-        if source is not None:
-            moved = self._move(source)
-            if moved is not None:
-                return self._adopt(moved)
+        moved = None if source is None else self._move(source)
+        if moved is not None:
+            if moved is not found:
+                imap4.close_mailbox(found)  # it was opened only to see that it is there
+            return self._adopt(moved)
         mine = getattr(self._served.protocol, "account", None)
+        if mine is account:
+            return self._selected(found)
+        self._discard(found)
         if mine is None:
             return _GONE
-        selected: Deferred[Any] = maybeDeferred(mine.select, name, 0 if self._selection.read_only else 1)
-        return selected.addCallback(self._selected)
+        return self._select(mine).addCallback(lambda mailbox: self._refusal(mailbox) or self._selected(mailbox))
+
+    def _discard(self, mailbox: Any) -> None:
+        """
+        A mailbox that was selected here is not needed.  Where an account gives one object to all, the source still has it.
+        """
+        source = self._table.served(self._record.session_id)
+        held = () if source is None else (source.kept_mailbox, imap4.selected_mailbox(source.protocol))
+        if mailbox is not None and not any(mailbox is one for one in held):
+            imap4.close_mailbox(mailbox)
+
+    def _refusal(self, mailbox: Any) -> Answer | None:
+        """
+        Why this is not the mailbox that the client had; then it is closed.
+        """
+        name = encode_name(self._selection.name)
+        if not self._wanted:
+            self._discard(mailbox)
+            return _GONE
+        if mailbox is None:
+            self._forget_source()
+            return b"NO", b"[XCONTINUITY MISSING %b] the mailbox is gone" % name
+        now = mailbox.getUIDValidity()
+        if self._selection.uid_validity is not None and now != self._selection.uid_validity:
+            self._discard(mailbox)
+            self._forget_source()
+            return b"NO", b"[XCONTINUITY CHANGED %b %d] the mailbox has another UIDVALIDITY" % (name, now)
+        return None
 
     def _move(self, source: Served) -> Any:
         """
@@ -201,9 +238,18 @@ class _Graft:
 
     def _retire(self, source: Served) -> None:
         link = source.link
+        if link is None:
+            source.end(b"MOVED")
+            return
+        # Fenced at once, but disconnected behind the answer, which is written in this turn: as the change request orders it.
+        link.fence()
+        self._table.gone(source)
+        source.hub.clock.callLater(0, self._disconnect, source, link)
+
+    @staticmethod
+    def _disconnect(source: Served, link: ServerLink) -> None:
         source.end(b"MOVED")
-        if link is not None:
-            link.finish()
+        link.finish()
 
     def _forget_source(self) -> None:
         source = self._source()
@@ -211,23 +257,27 @@ class _Graft:
             source.end(b"MOVED")
 
     def _selected(self, mailbox: Any) -> Answer:
-        if mailbox is None:
-            return b"NO", b"[XCONTINUITY MISSING %b] the mailbox is gone" % encode_name(self._selection.name)
-        source = self._source()
-        if source is not None and source.parked_plainly:
-            source.end(b"MOVED")
+        self._forget_source()
         return self._adopt(mailbox)
 
     def _adopt(self, mailbox: Any) -> Answer:
         if not imap4.between_commands(self._served.protocol):
             imap4.close_mailbox(mailbox)
             return b"NO", b"[XCONTINUITY GONE] the session is busy"
-        imap4.adopt_mailbox(self._served.protocol, mailbox)
-        read_only = not mailbox.isWriteable()
-        self._served.select(Selection(self._selection.name, read_only, mailbox.getUIDValidity()))
-        self._write(snapshot(mailbox, self._tag))
+        try:
+            imap4.adopt_mailbox(self._served.protocol, mailbox)
+            told = snapshot(mailbox, self._tag)
+            read_only = not mailbox.isWriteable()
+            selection = Selection(self._selection.name, read_only, mailbox.getUIDValidity())
+        except Exception:
+            imap4.surrender_mailbox(self._served.protocol)
+            imap4.close_mailbox(mailbox)
+            raise
+        self._served.grafted(selection)
+        self._write(told)
         access = b"READ-ONLY" if read_only else b"READ-WRITE"
         text = b"[XCONTINUITY GRAFTED %b %b] as you left it; SEARCHRES, CONTEXT and a command in progress are not kept"
+        self._table.counts["grafted"] += 1
         return b"OK", text % (encode_name(self._selection.name), access)
 
 

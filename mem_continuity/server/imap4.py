@@ -58,9 +58,9 @@ def adopt_mailbox(protocol: Any, mailbox: Any) -> None:
     """
     Put an authenticated instance into the selected state on a mailbox object.
     """
+    mailbox.addListener(protocol)
     protocol.mbox = mailbox
     protocol.state = "select"
-    mailbox.addListener(protocol)
 
 
 def close_mailbox(mailbox: Any) -> None:

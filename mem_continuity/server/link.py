@@ -225,7 +225,8 @@ class ServerLink(Protocol):
             self._pace()
 
     def _carry_out(self) -> None:
-        while self.mode is Mode.PREAMBLE:
+        # A client that does not read its answers gets no more of them, or they would pile up in the transport.
+        while self.mode is Mode.PREAMBLE and not self.congested:
             action = self.preamble.next_action()
             if action is None:
                 return
@@ -254,6 +255,8 @@ class ServerLink(Protocol):
     def _to_inner(self, octets: bytes) -> None:
         self.bind()
         if self.served is not None and octets:
+            if not self.preamble.authenticated:
+                self.served.client_id = self.client_id  # a realm wants to know it while the login goes on
             self.served.offer_portal()
             self.served.transport.deliver(octets)
 
@@ -426,7 +429,10 @@ class ServerLink(Protocol):
         if self.mode is Mode.FRAMED:
             if self.conduit is not None:
                 self.conduit.link_flow(self)
-        elif self.mode is not Mode.FENCED and self.served is not None:
+            return
+        if self.mode is Mode.PREAMBLE and not self.congested:
+            self.pump()
+        if self.mode in (Mode.PREAMBLE, Mode.PLAIN) and self.served is not None:
             self.served.transport.flow(not self.congested)
 
     def stopProducing(self) -> None:

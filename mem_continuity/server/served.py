@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface.interface import InterfaceClass
 
 from mem_continuity.directory.record import ClientID, Record, Selection
-from mem_continuity.imap.observer import StateObserver
+from mem_continuity.imap.observer import SelectedMailbox, StateObserver
 from mem_continuity.layer.conduit import Conduit
 from mem_continuity.layer.transport import VirtualTransport
 from mem_continuity.server import imap4
@@ -45,6 +45,7 @@ class Served:
     @ivar peer_host: the host of the last link, for telling siblings apart.
     @ivar heir: who got the avatar by a re-login and may still GRAFT the mailbox.
     @ivar begun_secure: whether START was granted under TLS.
+    @ivar draining: it is over, but its link still takes what had been written.
     @ivar parked_at: when it lost its link last, in seconds of the clock.
     """
 
@@ -68,6 +69,7 @@ class Served:
         self.begun_secure = False
         self.heir: Served | None = None
         self._inherited: Served | None = None
+        self.draining = False
         self._keeping = False
         self._grace: IDelayedCall | None = None
 
@@ -122,6 +124,15 @@ class Served:
             self.record = replace(self.record, selection=selection, enabled=enabled)
             self.hub.table.noted(self.record)
 
+    def grafted(self, selection: Selection) -> None:
+        """
+        The protocol is in the selected state without a SELECT: whoever watches it has to be told.
+        """
+        observer = self.observer
+        if observer is not None:
+            observer.mailbox = SelectedMailbox(selection.name, selection.read_only, selection.uid_validity)
+            self.select(selection, observer.enabled)
+
     def take_parked_lease(self, interfaces: tuple[InterfaceClass, ...]) -> Lease | None:
         """
         The avatar that a lost link of the same client left, for this login.
@@ -133,11 +144,19 @@ class Served:
                 if other.lease.interface not in interfaces:
                     continue
                 self.lease, other.lease = other.lease, None
-                other.heir, self._inherited = self, other
-                if other.kept_mailbox is None:
-                    self.forget_inheritance()
+                self._inherit(other)
                 return self.lease
         return None
+
+    def _inherit(self, other: Served) -> None:
+        if other.kept_mailbox is None and other._inherited is not None:
+            # Lost again before it could GRAFT: what it had inherited is passed on.
+            first, other._inherited = other._inherited, None
+            other.end(b"MOVED")
+            other = first
+        other.heir, self._inherited = self, other
+        if other.kept_mailbox is None:
+            self.forget_inheritance()
 
     def forget_inheritance(self) -> None:
         """
@@ -172,6 +191,13 @@ class Served:
         return self._keeping or (self.conduit is not None and self.conduit.link is None)
 
     @property
+    def over(self) -> bool:
+        """
+        Whether its inner protocol has been told C{connectionLost}.
+        """
+        return self.transport.disconnected
+
+    @property
     def retained(self) -> int:
         """
         Octets kept for the client.
@@ -193,10 +219,19 @@ class Served:
         if self.transport.disconnecting or self.transport.disconnected or not self._may_keep():
             self.end_with(reason)
             return
+        try:
+            mailbox = imap4.surrender_mailbox(self.protocol)
+        except Exception:
+            self._log.failure("A mailbox did not let go of its listener; nothing is kept.")
+            self.end_with(reason)
+            return
         self._keeping = True
-        self.kept_mailbox = imap4.surrender_mailbox(self.protocol)
         self.transport.lose(reason)
-        if self.lease is None and self.kept_mailbox is None:
+        if self.lease is not None:
+            self.kept_mailbox = mailbox
+        elif mailbox is not None:
+            imap4.close_mailbox(mailbox)  # the protocol has logged out its avatar itself: a GRAFT selects anew
+        else:
             self.end(b"CLOSED")
             return
         self._grace = self.hub.clock.callLater(self.hub.policy.grace, self.hub.table.grace_over, self)
@@ -224,22 +259,40 @@ class Served:
             self.conduit.end(reason)
         self.end_with(self.failure_of(reason))
 
+    def retire(self, reason: bytes) -> None:
+        """
+        As L{end}, but what the inner protocol has written is still delivered, if the link takes it within C{moved_deadline}.
+
+        @param reason: the word for the peer's END.
+        """
+        conduit, link = self.conduit, self.link
+        if conduit is None or link is None:
+            self.end(reason)
+            return
+        self.draining = True
+        conduit.retire(reason)
+        self.end_with(self.failure_of(reason))
+        if self.draining:
+            self._grace = self.hub.clock.callLater(self.hub.policy.moved_deadline, link.drop, "it does not drain")
+
     def end_with(self, reason: Failure) -> None:
         """
         It is over; whatever is still held is let go, once.
         """
         self._keeping = False
         self.forget_inheritance()
-        if self._grace is not None:
-            grace, self._grace = self._grace, None
-            if grace.active():
-                grace.cancel()
+        self._stop_grace()
         self.transport.lose(reason)
-        self.inner_logged_out()
         mailbox, self.kept_mailbox = self.kept_mailbox, None
         if mailbox is not None:
             imap4.close_mailbox(mailbox)
+        self.inner_logged_out()
         self.hub.table.gone(self)
+
+    def _stop_grace(self) -> None:
+        grace, self._grace = self._grace, None
+        if grace is not None and grace.active():
+            grace.cancel()
 
     # Owner of the conduit
 
@@ -248,6 +301,9 @@ class Served:
         @see: L{Owner<mem_continuity.layer.conduit.Owner.session_parked>}
         """
         self.link = None
+        if self.draining and self.conduit is not None:
+            self.conduit.end(b"SHUTDOWN")  # nobody may come back for the rest
+            return
         self.hub.table.park(self)
 
     def session_moved(self) -> None:
@@ -267,6 +323,8 @@ class Served:
         @see: L{Owner<mem_continuity.layer.conduit.Owner.session_ended>}
         """
         self.link = None
+        self.draining = False
+        self._stop_grace()
         self.hub.table.ended(self)
 
     def session_retained(self, change: int) -> None:

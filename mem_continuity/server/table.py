@@ -169,11 +169,13 @@ class Table:
         mine[served] = None
         self._directory.put(served.record)
         while len(mine) > self._policy.records_per_client:
-            oldest = next((one for one in mine if one.parked), None)
+            oldest = min((one for one in mine if one.parked), key=lambda one: one.parked_at, default=None)
             if oldest is None:
                 break
             self._hit("records_per_client", "the longest-parked of this client goes", oldest)
             oldest.end(b"EVICTED")
+        while len(self._served) > self._policy.records and self._parked:
+            self._evict("records")
         self.suspect_siblings(served)
 
     def suspect_siblings(self, served: Served) -> None:
@@ -191,7 +193,8 @@ class Table:
         """
         Why there is no room for one more session of this user, or None.  The longest-parked make room.
         """
-        if len(self._served) >= self._policy.sessions:
+        entered = served.session_id is not None and self._served.get(served.session_id) is served
+        if len(self._served) - entered >= self._policy.sessions:
             oldest = next(iter(self._parked), None)
             if oldest is None:
                 self._hit("sessions", "START is refused")
@@ -200,7 +203,7 @@ class Table:
             oldest.end(b"EVICTED")
         if served.user is not None:
             mine = self._users.get(served.user, {})
-            if len(mine) >= self._policy.sessions_per_user:
+            if len(mine) - (served in mine) >= self._policy.sessions_per_user:
                 parked = self._parked_of(served.user)
                 if not parked:
                     self._hit("sessions_per_user", "START is refused")
