@@ -1,0 +1,3 @@
+"""
+What both ends have in common on the Twisted side.
+"""

@@ -1,0 +1,3 @@
+"""
+What several test packages need: one concept a module.
+"""
