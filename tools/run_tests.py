@@ -194,7 +194,6 @@ def run_child(names: Sequence[str], pipe: int, force_gc: bool) -> None:
     from twisted.trial import runner, util
 
     util.DEFAULT_TIMEOUT_DURATION = TEST_TIMEOUT
-    _settle_hypothesis()
     loader = runner.TestLoader()
     loader.suiteFactory = runner.DestructiveTestSuite
     suite = _CollectedAtTheEnd([loader.loadByNames(list(names), recurse=True)])
@@ -207,16 +206,6 @@ def run_child(names: Sequence[str], pipe: int, force_gc: bool) -> None:
     print("=over", file=report)
     sys.unraisablehook = sys.__unraisablehook__
     report.close()
-
-
-def _settle_hypothesis() -> None:
-    """
-    The same examples in every run, and no deadline per example: how fast a shared machine is today is not under test.
-    """
-    from hypothesis import settings
-
-    settings.register_profile("make", derandomize=True, deadline=None, database=None, print_blob=True)
-    settings.load_profile("make")
 
 
 # In the parent: ruff, mypy, the child and the count.

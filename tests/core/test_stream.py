@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from twisted.trial.unittest import SynchronousTestCase
 
 from mem_continuity.core.stream import Receiver, Sender, StreamError
-from tests.core import LONG
+from tests import LONG
 from tests.core.support import BASES, PATTERNS, held, receiver_at, sender_at, snapshot
 
 PATTERN = PATTERNS["server"]

@@ -19,7 +19,7 @@ from mem_continuity.core.frames import encode_ack
 from mem_continuity.core.handshake import Binding, Refusal
 from mem_continuity.core.policy import Policy, RoamingPolicy
 from mem_continuity.core.session import Delivered, PeerEnded
-from tests.core import LONG
+from tests import LONG
 from tests.core.network import FRAMING_FAULTS, Link, Side
 from tests.core.support import BASES, PATTERNS
 from tests.core.two_sides import EVERYTHING, World

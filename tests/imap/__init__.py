@@ -9,15 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from mem_continuity.imap.actions import Action, Over, ToClient, ToServer
 from mem_continuity.imap.lexer import literal_suffix
-
-# What is tested here is what happens, not how fast: a busy machine must not fail a test.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
 
 
 def cut(octets: bytes, places: Iterable[int]) -> Iterator[bytes]:

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-import tests.core  # noqa: F401  # registers the profiles that make examples repeatable
 from mem_continuity.core.session import PeerEnded
 from mem_continuity.directory.memory import MemoryDirectory
 from mem_continuity.directory.record import ClientID, Record, Selection
