@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from mem_continuity.client.link import ClientLink
 
@@ -89,7 +90,12 @@ class Reserve:
         self._timer = None
         if self._roamer.live and self._making is None:
             making = self._making = Deferred.fromCoroutine(self._make_one())
-            making.addErrback(lambda why: why.trap(CancelledError))
+            making.addBoth(self._made)
+
+    def _made(self, result: Failure | None) -> None:
+        self._making = None
+        if result is not None:
+            result.trap(CancelledError)
 
     async def _make_one(self) -> None:
         roamer, policy = self._roamer, self._roamer.endpoint.policy
@@ -104,8 +110,7 @@ class Reserve:
         else:
             self.put(link)
             delay = policy.prepared_refresh
-        finally:
-            self._making = None
+        self._making = None
         stale = self._link is not None and without is not None and self._link.path_name == roamer.path
         self.soon(0.0 if stale else delay)
 

@@ -1,10 +1,10 @@
 """
 TLS session tickets: the next connection to the same server is made without its certificate, with fewer octets and less work.
 
-Invariants: a connection made with a ticket does not verify the server's certificate and name anew, it goes on from a connection that
-did.  So a ticket is learned only from a connection whose handshake was completed, which it is not when the verification fails, and is
-used only for connections of the same creator, which verifies one name.  A server that no longer takes a ticket makes a full handshake,
-with everything that belongs to it, and nobody notices.
+Invariants: a connection made with a ticket does not verify the server's certificate and name anew, it goes on from a
+connection that did.  So a ticket is learned only from a connection whose handshake was completed, which it is not when the
+verification fails, and is used only for connections of the same creator, which verifies one name.  A server that no longer
+takes a ticket makes a full handshake, with everything that belongs to it, and nobody notices.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class TicketKeeper:
     """
     A client connection creator around another, for C{wrapClientTLS}, that offers each new connection the last ticket.
 
-    TLS 1.3 (RFC 8446 section 4.6.1) sends tickets behind the handshake, so a connection is asked for its ticket when the next one is
-    made: by then it has one, if the server gives any.
+    TLS 1.3 (RFC 8446 section 4.6.1) sends tickets behind the handshake, so a connection is asked for its ticket when the next
+    one is made: by then it has one, if the server gives any.
     """
 
     def __init__(self, creator: Any) -> None:

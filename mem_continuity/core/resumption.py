@@ -85,6 +85,7 @@ def grant(session: Session, request: ResumeRequest, exported: bytes, now: float)
     session.attach(now, request.received)
     proof = server_proof(session.terms, request.attempt, request.received, request.sent, exported, count)
     new = request.literal[count - request.sent :]
+    session.receiver.skipped += len(request.literal) - len(new)
     if new and session.state is State.LIVE:
         session.receiver.arrive(new[: session.terms.window])
     return Resumed(count, proof)

@@ -21,6 +21,7 @@ A resume is nothing but a rewind: what the lost link did not deliver stands in t
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 _MANY = 64
 _SMALL = 4 * 1024
@@ -28,6 +29,10 @@ _SMALL = 4 * 1024
 When many pieces wait, those that together have no more octets than this are kept as one, so that what many small frames cost
 follows their octets.  Not a limit.
 """
+
+
+_NOTHING: deque[Any] = deque(maxlen=0)
+"""Stands for a queue without octets, in all streams: an empty one of its own would cost each of them 600 octets for nothing."""
 
 
 class StreamError(ValueError):
@@ -51,8 +56,8 @@ class Sender:
         """
         self.window = window
         self.acknowledged = self.sent = self.highest = self.end = self.taken = 0
-        self._flight: deque[bytes | memoryview] = deque()
-        self._queue: deque[bytes | memoryview] = deque()
+        self._flight: deque[bytes | memoryview] = _NOTHING
+        self._queue: deque[bytes | memoryview] = _NOTHING
 
     @property
     def retained(self) -> int:
@@ -87,6 +92,8 @@ class Sender:
         Queue octets of the inner stream.
         """
         if octets:
+            if self._queue is _NOTHING:
+                self._queue = deque()
             self._queue.append(octets)
             self.end += len(octets)
 
@@ -112,6 +119,10 @@ class Sender:
         return self._put_in_flight(b"".join(parts))
 
     def _put_in_flight(self, octets: bytes) -> bytes:
+        if not self._queue:
+            self._queue = _NOTHING
+        if self._flight is _NOTHING:
+            self._flight = deque()
         self._flight.append(octets)
         self.sent += len(octets)
         self.taken += len(octets)
@@ -133,6 +144,8 @@ class Sender:
             return 0
         self.acknowledged = offset
         self._drop(self._flight, released)
+        if not self._flight:
+            self._flight = _NOTHING
         return released
 
     def covers(self, offset: int) -> bool:
@@ -149,24 +162,26 @@ class Sender:
         """
         if not self.covers(offset):
             raise StreamError(f"cannot go on from {offset}: kept are {self.acknowledged} to {self.highest}")
-        self._queue.extendleft(reversed(self._flight))
-        self._flight.clear()
+        if self._flight:
+            self._flight.extend(self._queue)
+            self._queue, self._flight = self._flight, _NOTHING
         self._drop(self._queue, offset - self.acknowledged)
+        if not self._queue:
+            self._queue = _NOTHING
         self.acknowledged = self.sent = offset
 
     def forget_queue(self) -> None:
         """
         Give up what is not on a link yet: the session ends before it could be sent.
         """
-        self._queue.clear()
+        self._queue = _NOTHING
         self.end = self.sent
 
     def clear(self) -> None:
         """
         Forget all octets that are kept; the offsets stay, for a tombstone.
         """
-        self._flight.clear()
-        self._queue.clear()
+        self._flight = self._queue = _NOTHING
 
     @staticmethod
     def _drop(chunks: deque[bytes | memoryview], count: int) -> None:
@@ -186,18 +201,20 @@ class Receiver:
     Two counts, because the inner end may be slow: C{arrived} is what this side has in hand or has handed on, and is what a
     RESUME names, so that nothing that lies here is sent again; C{received} is what the inner end has got, and is what
     acknowledgements and the last word of an ended session name.
+
+    @ivar skipped: octets that came once more though they had arrived before.
     """
 
-    __slots__ = ("_base", "_repeated", "_waiting", "acknowledged", "arrived", "received", "window")
+    __slots__ = ("_base", "_repeated", "_waiting", "acknowledged", "arrived", "received", "skipped", "window")
 
     def __init__(self, window: int) -> None:
         """
         @param window: how many octets beyond the last acknowledgement, or beyond what a RESUME named, the peer may send.
         """
         self.window = window
-        self.received = self.arrived = self.acknowledged = self._base = 0
+        self.received = self.arrived = self.acknowledged = self._base = self.skipped = 0
         self._repeated = 0
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[bytes] = _NOTHING
 
     @property
     def unacknowledged(self) -> int:
@@ -227,6 +244,7 @@ class Receiver:
         if self._repeated:
             known = min(self._repeated, len(octets))
             self._repeated -= known
+            self.skipped += known
             octets = octets[known:]
             if not octets:
                 return
@@ -237,6 +255,8 @@ class Receiver:
         if len(self._waiting) >= _MANY and len(self._waiting[-1]) + count <= _SMALL:
             self._waiting[-1] += octets
         else:
+            if self._waiting is _NOTHING:
+                self._waiting = deque()
             self._waiting.append(octets)
 
     def hand_on(self) -> bytes:
@@ -246,6 +266,8 @@ class Receiver:
         if not self._waiting:
             return b""
         octets = self._waiting.popleft()
+        if not self._waiting:
+            self._waiting = _NOTHING
         self.received += len(octets)
         return octets
 
@@ -283,8 +305,8 @@ class Receiver:
 
     def resumed_from(self, offset: int) -> None:
         """
-        The peer goes on from C{offset}, though more has arrived since it was named, by an old link that was read meanwhile: what the
-        two have in common is skipped.
+        The peer goes on from C{offset}, though more has arrived since it was named, by an old link that was read meanwhile:
+        what the two have in common is skipped.
         """
         self._base = max(self._base, offset)
         self._repeated = self.arrived - offset
@@ -293,5 +315,5 @@ class Receiver:
         """
         Forget what was not handed on; the counts of what was stay, for a tombstone.
         """
-        self._waiting.clear()
+        self._waiting = _NOTHING
         self.arrived = self.received

@@ -7,6 +7,8 @@ a snapshot that the answer tells whole, so no sequence number has to be guessed.
 
 Invariants:
 
+- The mailbox is looked for by selecting it, in either case, before anything moves; what was opened only for that is closed.
+- Nothing moves to a link that is gone by then.
 - Both instances are between commands when something moves, and the listener moves with it.
 - A session that was cut inside a client's literal is not touched: only its own RESUME may go on there.
 - A mailbox that is gone, or has another UIDVALIDITY, is said plainly; the client stays authenticated.
@@ -188,10 +190,10 @@ class _Graft:
 
     def _discard(self, mailbox: Any) -> None:
         """
-        A mailbox that was selected here is not needed.  Where an account gives one object to all, the source still has it.
+        A mailbox that was selected here is not needed.  Where an account gives one object to all, a sibling may have it.
         """
-        source = self._table.served(self._record.session_id)
-        held = () if source is None else (source.kept_mailbox, imap4.selected_mailbox(source.protocol))
+        siblings = self._table.siblings(self._record.user, self._record.client_id)
+        held = [one.kept_mailbox for one in siblings] + [imap4.selected_mailbox(one.protocol) for one in siblings]
         if mailbox is not None and not any(mailbox is one for one in held):
             imap4.close_mailbox(mailbox)
 

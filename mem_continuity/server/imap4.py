@@ -1,8 +1,9 @@
 """
 What is asked of a Twisted C{IMAP4Server} instance from outside, for GRAFT and for an orderly end.
 
-Only attributes that the class has in public are used (C{state}, C{parseState}, C{blocked}, C{mbox}, C{account}), and each is looked
-for first: sites serve subclasses, and other protocols altogether.  Where something is missing, the careful answer is given.
+Only attributes that the class has in public are used (C{state}, C{parseState}, C{blocked}, C{mbox}, C{account}), and each is
+looked for first: sites serve subclasses, and other protocols altogether.  Where something is missing, the careful
+answer is given.
 """
 
 from __future__ import annotations

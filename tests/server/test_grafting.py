@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from mem_continuity.core.handshake import Refusal, Refused
 from mem_continuity.core.session import PeerEnded
 from mem_continuity.directory.memory import MemoryDirectory
 from mem_continuity.directory.record import ClientID, Record, Selection
@@ -171,6 +172,7 @@ class SourceTests(GraftCase):
         source.lose("reset")
         self.check(source)
         self.assertEqual(self.site.factory.table.parked, 0)
+        self.assertEqual(source.resume(), Refused(Refusal.ENDED, source.session.sender.end))
 
     def test_idling(self) -> None:
         """

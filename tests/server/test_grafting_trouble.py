@@ -228,6 +228,33 @@ class AccountTests(TroubleCase):
         self.site.clock.advance(1501)
         self.assertEqual(len(self.site.logouts), len(self.site.logins))
 
+    def test_two_at_once(self) -> None:
+        """
+        Two links ask for the same session: one gets it, the other a view of its own, and nobody's mailbox is closed.
+        """
+        answers: list[Deferred[Any]] = []
+
+        def select() -> Deferred[Any]:
+            answers.append(Deferred())
+            return answers[-1]
+
+        self.select_gives(select)
+        clients = [self.client, logged_in(self.site, TRAIN)]
+        for client in clients:
+            client.link.take()
+            client.link.send(b"g1 XCONTINUITY GRAFT\r\n")
+        for answer in answers:
+            answer.callback(self.box)
+        self.site.settle()
+        for client in clients:
+            said = client.link.take()
+            self.assertIn(b"g1" + GRAFTED, said)
+            self.assertEqual(uid_map(said), [1, 2])
+        self.assertEqual(self.box.listeners, self.site.servers[1:])
+        self.assertIs(self.site.servers[1].account, self.account)
+        self.assertIsNot(self.site.servers[2].account, self.account)
+        self.assertEqual(self.box.closed, 0)
+
     def test_source_resumes_meanwhile(self) -> None:
         """
         The source was parked when GRAFT began and is live in a command when the account answers: it keeps what it has.

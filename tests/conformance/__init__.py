@@ -1,0 +1,3 @@
+"""
+The change request, step by step, and the table that says which test shows what.
+"""

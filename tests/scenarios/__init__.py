@@ -1,0 +1,3 @@
+"""
+What a continuity implementation must survive, one numbered test each.  C{docs/conformance.md} has the table.
+"""
