@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from enum import Enum, auto
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -22,6 +23,19 @@ from mem_continuity.core.resumption import Attempt
 _CODE = re.compile(rb"\[XCONTINUITY ([^\]]*)\]", re.IGNORECASE)
 _TAG = b"mcr"
 _TLS_TAG = b"mct"
+
+
+class Mode(Enum):
+    """
+    What a link's octets are.
+    """
+
+    IDLE = auto()
+    OPENING = auto()
+    ASKING = auto()
+    PLAIN = auto()
+    FRAMED = auto()
+    FENCED = auto()
 
 
 class LinkFailed(Exception):

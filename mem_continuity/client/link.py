@@ -19,7 +19,6 @@ told to go is gone within C{answer_timeout}.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum, auto
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -30,8 +29,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mem_continuity.client.asking import Asking, LinkFailed
-from mem_continuity.core.frames import FrameType, encode
+from mem_continuity.client.asking import Asking, LinkFailed, Mode
 from mem_continuity.core.handshake import Refused, Resumed
 from mem_continuity.core.policy import RoamingPolicy
 from mem_continuity.core.resumption import Attempt
@@ -42,19 +40,6 @@ from mem_continuity.layer.sockets import is_secure, limit_unsent
 from mem_continuity.layer.transport import VirtualTransport
 
 __all__ = ["ClientLink", "LinkFailed", "Mode"]
-
-
-class Mode(Enum):
-    """
-    What a link's octets are.
-    """
-
-    IDLE = auto()
-    OPENING = auto()
-    ASKING = auto()
-    PLAIN = auto()
-    FRAMED = auto()
-    FENCED = auto()
 
 
 @implementer(IHandshakeListener, IPushProducer)
@@ -194,7 +179,7 @@ class ClientLink(Protocol):
             if action is None:
                 return
             if isinstance(action, ToServer):
-                self._to_server(action.octets)
+                (self.transport.write if self.conduit is None else self.conduit.carry_write)(action.octets)
             elif isinstance(action, ToClient):
                 if self.inner is not None:
                     self.inner.deliver(action.octets)
@@ -209,12 +194,6 @@ class ClientLink(Protocol):
                 self.abort()
             else:
                 assert isinstance(action, StartTLS)
-
-    def _to_server(self, octets: bytes) -> None:
-        if self.mode is Mode.FRAMED and self.conduit is not None:
-            self.conduit.carry_write(octets)
-        else:
-            self.transport.write(octets)
 
     @property
     def _unsaid(self) -> bool:
@@ -286,13 +265,6 @@ class ClientLink(Protocol):
         if conduit is not None:
             conduit.link_lost(self)
         self.abort()
-
-    def end_session(self) -> None:
-        """
-        RESUME was granted, but there is nobody left here to go on: tell the server so, and close.
-        """
-        self.transport.write(encode(FrameType.END, b"ABORTED"))
-        self.finish()
 
     def finish(self) -> None:
         """

@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 
 from mem_continuity.client.link import ClientLink, LinkFailed
 from mem_continuity.client.paths import AnyPath
+from mem_continuity.core.frames import FrameType, encode
 from mem_continuity.core.handshake import Binding, Refusal, Refused
 from mem_continuity.core.resumption import Attempt
 from mem_continuity.core.session import State
@@ -233,7 +234,9 @@ class Seeker:
                 self.unsettled = before or answer.refusal is Refusal.STALE
                 return answer
             if session.state is State.ENDED:
-                link.end_session()
+                # There is nobody left here to go on; the server need not wait for us.
+                link.transport.write(encode(FrameType.END, b"ABORTED"))
+                link.finish()
                 return None
             attempt.verify(answer)
             granted = answer

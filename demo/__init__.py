@@ -1,0 +1,3 @@
+"""
+What is shown to people: C{make demo}.
+"""
