@@ -1,0 +1,3 @@
+"""
+The benches run: not what they measure.
+"""
