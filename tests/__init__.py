@@ -1,9 +1,9 @@
 """
 The tests, one package for each package of the project, and one for each kind of end-to-end run.
 
-Many are properties, checked by hypothesis.  In the short form (the default) the examples are the same in every run, so that a change
-is to blame for a failure and nothing else.  C{MEM_CONTINUITY_LONG=1} looks for new examples, far more and longer ones; a failure
-then prints what reproduces it.  What is tested is what happens, not how fast: a busy machine must not fail a test.
+Many are properties, checked by hypothesis.  In the short form (the default) the examples are the same in every run, so that a
+change is to blame for a failure and nothing else.  C{MEM_CONTINUITY_LONG=1} looks for new examples, far more and longer ones; a
+failure then prints what reproduces it.  What is tested is what happens, not how fast: a busy machine must not fail a test.
 """
 
 from __future__ import annotations

@@ -76,6 +76,7 @@ class ClientLink(Protocol):
         self._asking = Asking(policy, clock, lambda octets: self.transport.write(octets), self.abort)
         self._full = False
         self._held = False
+        self._kept = b""
         self._pumping = False
         self._closing = False
         self._close_wanted = False
@@ -117,7 +118,9 @@ class ClientLink(Protocol):
         """
         Octets of the server.
         """
-        if self.mode is Mode.FRAMED and self.conduit is not None:
+        if self._held:
+            self._kept += octets  # the rest of a chunk that was being read when it was held
+        elif self.mode is Mode.FRAMED and self.conduit is not None:
             self.conduit.link_received(self, octets)
         elif self.mode is Mode.PLAIN and self.inner is not None:
             self.inner.deliver(octets)
@@ -241,11 +244,18 @@ class ClientLink(Protocol):
 
     def hold(self, held: bool) -> None:
         """
-        While another link asks for the session this one is read on, but carries nothing of ours, no acknowledgement either;
-        afterwards, if that was refused, it goes on.
+        While another link asks for the session this one carries nothing and is not read: what it brought would come again on the
+        other.  Afterwards, if that was refused, it goes on.
         """
         self._held = held
+        if self._lost:
+            return
+        transport: Any = self.transport
+        (transport.pauseProducing if held else transport.resumeProducing)()
         if not held:
+            kept, self._kept = self._kept, b""
+            if kept:
+                self.dataReceived(kept)
             self._flow()
 
     def fence(self) -> None:

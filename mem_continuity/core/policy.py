@@ -102,10 +102,12 @@ class Policy:
     suspect_interval: int = _limit(1, "seconds", "keepalive interval of a suspect sibling link")
     suspect_probes: int = _limit(3, "probes", "unanswered keepalives that retire a suspect sibling link")
     suspect_timeout: float = _limit(5.0, "seconds", "TCP_USER_TIMEOUT and PING deadline of a suspect sibling link", 0.1)
+    silent_link: float = _limit(1200.0, "seconds", "nothing has come in on a framed link for so long: it is sent one PING", 1.0)
+    silent_answer: float = _limit(60.0, "seconds", "a silent link without an answer by then is dropped, its session parked", 0.1)
 
     # The preamble: what is read before anybody is known
     preamble_line: int = _limit(16 * KIB, "octets", "the longest command line; as Twisted's LineReceiver has it", 64)
-    preamble_literal: int = _limit(16 * KIB, "octets", "the longest literal of one of our commands, a RESUME's tail among them", 0)
+    preamble_literal: int = _limit(16 * KIB, "octets", "the longest literal of a command of ours, as RESUME has it", 0)
     preamble_buffer: int = _limit(64 * KIB, "octets", "pipelined commands that wait; then the link is not read")
     preamble_time: float = _limit(120.0, "seconds", "a link that has neither logged in nor resumed by then is closed", 0.1)
     outstanding: int = _limit(1000, "commands", "in flight behind the login; beyond, a record no longer knows the mailbox")
@@ -119,7 +121,7 @@ class Policy:
     retained: int = _limit(1024 * MIB, "octets", "unacknowledged octets of all parked sessions; the longest-parked goes first")
     records_per_client: int = _limit(16, "records", "of one client ID; a mail program opens about five links")
     records: int = _limit(40000, "records", "of all clients; the oldest that has no link goes first")
-    resume_failures: int = _limit(20, "failures", "of RESUME from one peer address within the window below; then not even looked at")
+    resume_failures: int = _limit(20, "failures", "of RESUME from one address in the time below; then RETRY for all")
     resume_failure_time: float = _limit(60.0, "seconds", "the window in which failed RESUMEs of one peer are counted")
     peers: int = _limit(10000, "addresses", "peers whose failures are counted; the oldest is forgotten first")
 
@@ -152,12 +154,12 @@ class RoamingPolicy:
         KIB, "octets", "sent before and not acknowledged: up to this it travels with RESUME again, more waits for the count", 0
     )
     preamble_line: int = _limit(16 * KIB, "octets", "the longest line of a server before the layer starts", 64)
-    preamble_buffer: int = _limit(64 * KIB, "octets", "written by the protocol while the layer is being started; then it is paused")
+    preamble_buffer: int = _limit(64 * KIB, "octets", "written while the layer is being started; then a pause")
     connect_timeout: float = _limit(10.0, "seconds", "for TCP and TLS on one path", 0.1)
     answer_timeout: float = _limit(10.0, "seconds", "for the answer to RESUME on a link that stands", 0.1)
     probe_timeout: float = _limit(3.0, "seconds", "a PING without an answer by then means that the link is dead", 0.05)
-    probe_quiet: float = _limit(0.25, "seconds", "nothing has come in for so long after traffic: one PING asks whether the link lives", 0.05)
-    probe_doubt: float = _limit(0.25, "seconds", "a PING without an answer by then: another link is sought while this one is kept", 0.05)
+    probe_quiet: float = _limit(0.25, "seconds", "after traffic, so much silence: one PING asks for a sign of life", 0.05)
+    probe_doubt: float = _limit(0.25, "seconds", "no answer to a PING by then: another link is sought, this one is kept", 0.05)
     probe_idle: float = _limit(240.0, "seconds", "an idle link is asked so often whether it lives", 1.0)
     path_stagger: float = _limit(0.25, "seconds", "head start of each better path over the next one", 0.0)
     give_up: float = _limit(86400.0, "seconds", "without any answer from the server; then the session is given up", 1.0)
@@ -165,7 +167,7 @@ class RoamingPolicy:
     backoff_most: float = _limit(30.0, "seconds", "the longest pause between two tries", 0.0)
     backoff_factor: float = _limit(1.6, "times", "how much longer each pause is", 1.0)
     backoff_jitter: float = _limit(0.3, "parts of the pause", "so that many clients do not come back in one instant", 0.0)
-    prepared_refresh: float = _limit(45.0, "seconds", "a link prepared in advance is made anew; servers close idle ones after 60", 1.0)
+    prepared_refresh: float = _limit(45.0, "seconds", "a link in reserve is made anew; servers close idle ones after 60", 1.0)
 
     def __post_init__(self) -> None:
         _check(self)

@@ -139,8 +139,8 @@ class Attempt:
             raise ResumeFailed("the server could not prove that it holds the session")
         if request.attempt != self._session.attempt:
             raise ResumeFailed("a later attempt is under way")
-        if self._session.receiver.arrived < request.received:
-            raise ResumeFailed("octets were given up since this resume was asked for")
+        if self._session.receiver.arrived != request.received:
+            raise ResumeFailed("octets arrived by the old link, or were given up, since this resume was asked for")
         if not self._session.sender.covers(answer.received):
             raise ResumeFailed(f"the server says that it has {answer.received} octets, which cannot be")
 
@@ -156,7 +156,6 @@ class Attempt:
             self._session.detach(now)
         self._session.receiver.resume()
         self._session.attach(now, answer.received)
-        self._session.receiver.resumed_from(request.received)
         taken = request.sent + len(request.literal) - answer.received
         if taken > 0:
             self._session.sender.take(taken)

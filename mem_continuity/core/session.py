@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from math import inf
 from typing import Protocol
 
 from mem_continuity.core.frames import (
@@ -168,11 +169,13 @@ class Session:
         "_first",
         "_grace_at",
         "_limits",
+        "_patience",
         "_ping",
         "_ping_at",
         "_ping_due",
         "_pong",
         "_reader",
+        "_silence",
         "answered_at",
         "attempt",
         "heard_at",
@@ -183,7 +186,14 @@ class Session:
         "terms",
     )
 
-    def __init__(self, terms: Terms, limits: StreamLimits, now: float) -> None:
+    def __init__(
+        self, terms: Terms, limits: StreamLimits, now: float, silence: float = inf, patience: float = inf
+    ) -> None:
+        """
+        @param silence: a link on which nothing has come in for so many seconds is probed by L{tick}.
+        @param patience: the seconds that such a probe waits.
+        """
+        self._silence, self._patience = silence, patience
         self.terms = terms
         self._limits = limits
         self.state = State.PARKED
@@ -413,8 +423,11 @@ class Session:
         When L{tick} has something to do next, or None.
         """
         moments = [self._grace_at, self._ping_at]
-        if self._reader is not None and self.receiver.unacknowledged:
-            moments.append(self._ack_at)
+        if self._reader is not None:
+            if self.receiver.unacknowledged:
+                moments.append(self._ack_at)
+            if self._ping_at is None and self._silence < inf:
+                moments.append(self.heard_at + self._silence)
         return min((moment for moment in moments if moment is not None), default=None)
 
     def tick(self, now: float) -> list[Event]:
@@ -425,6 +438,8 @@ class Session:
         if self._ping_at is not None and now >= self._ping_at:
             self._ping_at = None
             events.append(ProbeFailed())
+        elif now >= self.heard_at + self._silence:
+            self.probe(now, self._patience)
         if self._grace_at is not None and now >= self._grace_at:
             self._grace_at = None
             events.append(GraceOver())

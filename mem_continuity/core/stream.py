@@ -205,7 +205,7 @@ class Receiver:
     @ivar skipped: octets that came once more though they had arrived before.
     """
 
-    __slots__ = ("_base", "_repeated", "_waiting", "acknowledged", "arrived", "received", "skipped", "window")
+    __slots__ = ("_base", "_waiting", "acknowledged", "arrived", "received", "skipped", "window")
 
     def __init__(self, window: int) -> None:
         """
@@ -213,20 +213,14 @@ class Receiver:
         """
         self.window = window
         self.received = self.arrived = self.acknowledged = self._base = self.skipped = 0
-        self._repeated = 0
         self._waiting: deque[bytes] = _NOTHING
 
     @property
     def unacknowledged(self) -> int:
         """
-        Octets handed on that the peer could be told of.
+        Octets handed on that the peer does not know of.
         """
-        return self._tellable - self.acknowledged
-
-    @property
-    def _tellable(self) -> int:
-        # What an old link brought meanwhile is not acknowledged before the peer has sent it by this one: it has gone back.
-        return min(self.received, self.arrived - self._repeated)
+        return self.received - self.acknowledged
 
     @property
     def waiting(self) -> int:
@@ -241,13 +235,6 @@ class Receiver:
 
         @raise StreamError: they are beyond the window; none was taken.
         """
-        if self._repeated:
-            known = min(self._repeated, len(octets))
-            self._repeated -= known
-            self.skipped += known
-            octets = octets[known:]
-            if not octets:
-                return
         count = len(octets)
         if self.arrived + count > self._base + self.window:
             raise StreamError(f"data beyond the window of {self.window} octets")
@@ -275,7 +262,7 @@ class Receiver:
         """
         The offset to acknowledge now; it counts as said.
         """
-        self.acknowledged = max(self.acknowledged, self._tellable)
+        self.acknowledged = self.received
         self._base = max(self._base, self.acknowledged)
         return self.acknowledged
 
@@ -300,16 +287,7 @@ class Receiver:
         @return: the offset.
         """
         self._base = self.arrived
-        self._repeated = 0
         return self.arrived
-
-    def resumed_from(self, offset: int) -> None:
-        """
-        The peer goes on from C{offset}, though more has arrived since it was named, by an old link that was read meanwhile:
-        what the two have in common is skipped.
-        """
-        self._base = max(self._base, offset)
-        self._repeated = self.arrived - offset
 
     def clear(self) -> None:
         """

@@ -35,7 +35,6 @@ from mem_continuity.core.session import (
 )
 from mem_continuity.layer.transport import VirtualTransport
 
-
 _ENOUGH = 16 * 1024
 """
 Octets: what the inner protocol writes while it is handed octets is sent together at the end, or when it is so much.  One TLS
@@ -271,8 +270,8 @@ class Conduit:
                 if link is not self.link:
                     return
                 if first and not self.session.first_data_due:
-                    # What a TLS transport is given in one turn it joins into records of 16 KiB, and one that does not fit the first
-                    # flight can be read a round trip later only.  So what follows the first DATA waits for the next turn.
+                    # What a TLS transport is given in one turn it joins into records of 16 KiB, and one that does not fit the
+                    # first flight can be read a round trip later only.  So what follows the first DATA waits for the next turn.
                     self._spacing = True
                     self._clock.callLater(0, self._spaced, link)
         if self.session.finished or (self._retiring and self.session.said_all):
@@ -353,7 +352,8 @@ class Conduit:
     def retire(self, reason: bytes) -> None:
         """
         The session is over by this side's decision, but the peer still gets what the inner protocol has written: END stands
-        behind it, and with that on the link nothing more is waited for.  The owner tells the inner protocol, and sees to a deadline.
+        behind it, and with that on the link nothing more is waited for.  The owner tells the inner protocol and sees to a
+        deadline.
         """
         self._retiring = True
         self.session.close(reason, self._clock.seconds())

@@ -120,7 +120,9 @@ def _start(link: ServerLink, command: Extension) -> None:
     grace = int(hub.policy.grace if wanted is None else min(wanted, hub.policy.grace))
     binding = Binding.TLS_EXPORTER if exported else Binding.NONE
     terms = Terms(served.session_id, new_key(), grace, hub.policy.window, binding)
-    served.conduit = Conduit(Session(terms, hub.policy, hub.clock.seconds()), served.transport, hub.clock, served)
+    policy = hub.policy
+    session = Session(terms, policy, hub.clock.seconds(), policy.silent_link, policy.silent_answer)
+    served.conduit = Conduit(session, served.transport, hub.clock, served)
     served.begun_secure = link.secure
     served.forget_inheritance()
     hub.table.started(served)

@@ -15,12 +15,12 @@ from twisted.internet.ssl import Certificate, CertificateOptions, PrivateCertifi
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from mem_continuity.client.tickets import TicketKeeper
 from tests.support.certificates import certificate_pem
+from tests.support.tls_case import TLSTestCase
 
 reactor: Any = _reactor
 
@@ -100,7 +100,7 @@ def creator_for(host: str) -> Any:
     return optionsForClientTLS(host, trustRoot=Certificate.loadPEM(certificate_pem()))
 
 
-class TicketTests(TestCase):
+class TicketTests(TLSTestCase):
     """
     Over loopback, with real TLS.
     """

@@ -259,6 +259,30 @@ class ProbeTests(SynchronousTestCase):
             if octets == encode(FrameType.PONG, bytes(8)):
                 self.assertEqual(one.receive(encode(FrameType.PONG, asked), NOW + 5), [])
 
+    def test_a_silent_link_is_asked_once(self) -> None:
+        one = Session(terms(), RoamingPolicy(), NOW, silence=1000.0, patience=60.0)
+        one.attach(NOW)
+        self.assertEqual(one.deadline(), NOW + 1000)
+        one.receive(data(b"x"), NOW + 10)
+        one.next_delivery(NOW + 10)
+        one.frames(NOW + 11)
+        self.assertEqual(one.deadline(), NOW + 1010)
+        self.assertEqual((one.tick(NOW + 1009), one.frames(NOW + 1009)), ([], b""))
+        self.assertEqual(one.tick(NOW + 1010), [])
+        self.pinged(one)
+        self.assertEqual(one.deadline(), NOW + 1070)
+        self.assertEqual(one.tick(NOW + 1070), [ProbeFailed()])
+
+    def test_nobody_is_asked_without_a_link(self) -> None:
+        one = Session(terms(), RoamingPolicy(), NOW, silence=10.0, patience=1.0)
+        one.attach(NOW)
+        one.detach(NOW + 1)
+        one.tick(NOW + 20)
+        self.assertEqual(one.deadline(), NOW + 1 + one.terms.grace)
+        one.attach(NOW + 30, 0)
+        self.assertEqual(one.frames(NOW + 30), b"")
+        self.assertEqual(one.deadline(), NOW + 40)
+
     def test_a_second_probe_does_not_put_off_the_first(self) -> None:
         one = session()
         one.probe(NOW, 3.0)

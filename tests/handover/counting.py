@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mem_continuity.core.resumption import grant
+from mem_continuity.core.resumption import Attempt, grant
 from mem_continuity.core.session import Session
-from mem_continuity.core.stream import Receiver, Sender
+from mem_continuity.core.stream import Sender
 from mem_continuity.server import commands
 from mem_continuity.server.link import ServerLink
 
@@ -35,7 +35,7 @@ class Counting:
         self._watch_server()
 
     def _watch_client(self) -> None:
-        rewind, resumed_from = Sender.rewind, Receiver.resumed_from
+        rewind, granted = Sender.rewind, Attempt.granted
 
         def rewinding(sender: Sender, offset: int) -> None:
             before = sender.sent
@@ -43,13 +43,12 @@ class Counting:
             self.lost += before - offset
             self.offsets.append(offset)
 
-        def resuming(receiver: Receiver, offset: int) -> None:
-            self.skipped += receiver.arrived - offset
-            self.named.append(offset)
-            resumed_from(receiver, offset)
+        def resuming(attempt: Attempt, *rest: Any) -> None:
+            self.named.append(attempt.request.received)
+            granted(attempt, *rest)
 
         setattr(Sender, "rewind", rewinding)  # noqa: B010
-        setattr(Receiver, "resumed_from", resuming)  # noqa: B010
+        setattr(Attempt, "granted", resuming)  # noqa: B010
 
     def _watch_server(self) -> None:
         displaced = ServerLink.displaced
