@@ -353,7 +353,7 @@ class ClientLink(Protocol):
 
     def carry_write(self, octets: bytes) -> None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_write>}
+        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_write>}
         """
         if self.mode is Mode.OPENING and self._opening is not None:
             self._opening.client_data(octets)
@@ -363,7 +363,7 @@ class ClientLink(Protocol):
 
     def carry_close(self) -> None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_close>}; commands that wait for the server's word on the
+        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_close>}; commands that wait for the server's word on the
         layer are still said.
         """
         if not self._unsaid:
@@ -375,20 +375,20 @@ class ClientLink(Protocol):
 
     def carry_abort(self) -> None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_abort>}
+        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_abort>}
         """
         self.abort()
 
     def carry_pause(self) -> None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_pause>}
+        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_pause>}
         """
         if not self._lost:
             self.transport.pauseProducing()  # type: ignore[attr-defined]
 
     def carry_resume(self) -> None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_resume>}
+        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_resume>}
         """
         if not self._lost:
             self.transport.resumeProducing()  # type: ignore[attr-defined]
@@ -402,6 +402,6 @@ class ClientLink(Protocol):
 
     def link_transport(self) -> ITransport | None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.link_transport>}
+        @see: L{Carrier<mem_continuity.layer.roles.Carrier.link_transport>}
         """
         return self.transport

@@ -32,7 +32,8 @@ from mem_continuity.client.seeker import Seeker
 from mem_continuity.client.watch import LinkWatch
 from mem_continuity.core.handshake import Binding, HandshakeError, Refused, parse_started
 from mem_continuity.core.policy import RoamingPolicy
-from mem_continuity.core.session import Session, State
+from mem_continuity.core.session import Session
+from mem_continuity.core.states import State
 from mem_continuity.imap.actions import Started
 from mem_continuity.layer.conduit import Conduit
 from mem_continuity.layer.sockets import exported_binding
@@ -289,7 +290,7 @@ class Roamer:
 
     def session_parked(self) -> None:
         """
-        @see: L{Owner<mem_continuity.layer.conduit.Owner.session_parked>}
+        @see: L{Owner<mem_continuity.layer.roles.Owner.session_parked>}
         """
         link, self.link = self.link, None
         self.phase = Phase.AWAY
@@ -299,7 +300,7 @@ class Roamer:
 
     def session_moved(self) -> None:
         """
-        @see: L{Owner<mem_continuity.layer.conduit.Owner.session_moved>}
+        @see: L{Owner<mem_continuity.layer.roles.Owner.session_moved>}
         """
         seeker = self._seeker
         if seeker is not None and seeker.asking:
@@ -315,14 +316,14 @@ class Roamer:
 
     def session_grace_over(self) -> None:
         """
-        @see: L{Owner<mem_continuity.layer.conduit.Owner.session_grace_over>}
+        @see: L{Owner<mem_continuity.layer.roles.Owner.session_grace_over>}
         """
         if self.conduit is not None:
             self.conduit.end(b"UNREACHABLE")
 
     def session_ended(self) -> None:
         """
-        @see: L{Owner<mem_continuity.layer.conduit.Owner.session_ended>}
+        @see: L{Owner<mem_continuity.layer.roles.Owner.session_ended>}
         """
         self.phase = Phase.ENDED
         self.link = None
@@ -336,19 +337,19 @@ class Roamer:
 
     def session_retained(self, change: int) -> None:
         """
-        @see: L{Owner<mem_continuity.layer.conduit.Owner.session_retained>}; one session has its window and its overrun.
+        @see: L{Owner<mem_continuity.layer.roles.Owner.session_retained>}; one session has its window and its overrun.
         """
 
     @property
     def waits_for_delivery(self) -> bool:
         """
-        @see: L{Owner<mem_continuity.layer.conduit.Owner.waits_for_delivery>}
+        @see: L{Owner<mem_continuity.layer.roles.Owner.waits_for_delivery>}
         """
         return True
 
     def failure_of(self, reason: bytes) -> Failure:
         """
-        @see: L{Owner<mem_continuity.layer.conduit.Owner.failure_of>}
+        @see: L{Owner<mem_continuity.layer.roles.Owner.failure_of>}
         """
         if reason == b"ABORTED":
             return Failure(ConnectionAborted())

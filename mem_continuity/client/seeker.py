@@ -30,7 +30,7 @@ from mem_continuity.client.paths import AnyPath
 from mem_continuity.core.frames import FrameType, encode
 from mem_continuity.core.handshake import Binding, Refusal, Refused
 from mem_continuity.core.resumption import Attempt
-from mem_continuity.core.session import State
+from mem_continuity.core.states import State
 from mem_continuity.layer.conduit import Conduit
 from mem_continuity.layer.sockets import exported_binding
 

@@ -25,7 +25,8 @@ from mem_continuity.core.handshake import (
     same,
     server_proof,
 )
-from mem_continuity.core.session import Session, State
+from mem_continuity.core.session import Session
+from mem_continuity.core.states import State
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,24 +15,14 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mem_continuity.core.session import (
-    Answered,
-    Delivered,
-    Event,
-    GraceOver,
-    LinkError,
-    Moved,
-    PeerEnded,
-    ProbeFailed,
-    Session,
-    State,
-)
+from mem_continuity.core.session import LinkError, Session
+from mem_continuity.core.states import Answered, Delivered, Event, GraceOver, Moved, PeerEnded, ProbeFailed, State
+from mem_continuity.layer.roles import Link, Owner
 from mem_continuity.layer.transport import VirtualTransport
 
 _ENOUGH = 16 * 1024
@@ -42,82 +32,9 @@ record; not a limit, nothing is refused by it.
 """
 
 
-class Link(Protocol):
-    """
-    What a conduit needs of a link.
-    """
-
-    @property
-    def transport(self) -> ITransport: ...
-
-    @property
-    def congested(self) -> bool:
-        """
-        Whether its transport has asked for a pause.
-        """
-
-    def fence(self) -> None:
-        """
-        Read nothing more and deliver nothing more.
-        """
-
-    def drop(self, reason: str) -> None:
-        """
-        Break off: the peer broke the rules, or gives no sign of life.  The session stays.
-        """
-
-    def finish(self) -> None:
-        """
-        Close once everything is out.
-        """
-
-
-class Owner(Protocol):
-    """
-    Who is told what becomes of the session: the server's table, or the roaming client.
-    """
-
-    def session_parked(self) -> None:
-        """
-        The link is gone; the session waits.
-        """
-
-    def session_moved(self) -> None:
-        """
-        The peer says that another link has the session now.
-        """
-
-    def session_grace_over(self) -> None:
-        """
-        Nobody came back in time; the session has not been ended yet.
-        """
-
-    def session_ended(self) -> None:
-        """
-        The session is over, its counts are final.
-        """
-
-    def session_retained(self, change: int) -> None:
-        """
-        While parked: the octets kept for the peer have become so many more.
-        """
-
-    def failure_of(self, reason: bytes) -> Failure:
-        """
-        What the inner protocol is told when the session is over for this reason word.
-        """
-
-    @property
-    def waits_for_delivery(self) -> bool:
-        """
-        Whether an inner protocol that closes is told C{connectionLost} only when the peer has everything (or cannot be
-        reached in time), rather than at once.
-        """
-
-
 class Conduit:
     """
-    A L{Carrier<mem_continuity.layer.transport.Carrier>} whose octets are framed and kept.
+    A L{Carrier<mem_continuity.layer.roles.Carrier>} whose octets are framed and kept.
 
     @ivar link: the present link, or None while the session is parked.
     @ivar handovers: how often a later link has taken the session over.
@@ -363,7 +280,7 @@ class Conduit:
 
     def carry_write(self, octets: bytes) -> None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_write>}
+        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_write>}
         """
         session = self.session
         before = session.sender.retained
@@ -389,7 +306,7 @@ class Conduit:
 
     def carry_close(self) -> None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_close>}
+        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_close>}
         """
         self.session.close(b"CLOSED", self._clock.seconds())
         self._clock.callLater(0, self._closed)  # a transport never calls connectionLost from within loseConnection
@@ -403,7 +320,7 @@ class Conduit:
 
     def carry_abort(self) -> None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_abort>}
+        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_abort>}
         """
         self._clock.callLater(0, self.end, b"ABORTED")
 
@@ -414,7 +331,7 @@ class Conduit:
 
     def carry_resume(self) -> None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_resume>}
+        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_resume>}
         """
         self._clock.callLater(0, self._resume_delivery)
 
@@ -425,7 +342,7 @@ class Conduit:
 
     def link_transport(self) -> ITransport | None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.link_transport>}
+        @see: L{Carrier<mem_continuity.layer.roles.Carrier.link_transport>}
         """
         return self._last
 

@@ -15,7 +15,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.interfaces import (
     IConsumer,
@@ -32,41 +32,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
 
-
-class Carrier(Protocol):
-    """
-    What carries the octets of an inner protocol for the time being.
-    """
-
-    def carry_write(self, octets: bytes) -> None:
-        """
-        Octets of the inner protocol, in their order.
-        """
-
-    def carry_close(self) -> None:
-        """
-        The inner protocol wants the connection closed, once what it wrote is out; no producer is left.
-        """
-
-    def carry_abort(self) -> None:
-        """
-        The inner protocol wants the connection gone.
-        """
-
-    def carry_pause(self) -> None:
-        """
-        The inner protocol wants no more octets for now.
-        """
-
-    def carry_resume(self) -> None:
-        """
-        The inner protocol takes octets again.
-        """
-
-    def link_transport(self) -> ITransport | None:
-        """
-        The real transport of the present link; None while there is none.
-        """
+from mem_continuity.layer.roles import Carrier
 
 
 def _octets(data: object) -> bytes | bytearray | memoryview:

@@ -35,7 +35,8 @@ from mem_continuity.core.handshake import (
     parse_start,
 )
 from mem_continuity.core.resumption import grant, judge
-from mem_continuity.core.session import Session, State
+from mem_continuity.core.session import Session
+from mem_continuity.core.states import State
 from mem_continuity.directory.record import ClientID
 from mem_continuity.imap.actions import Extension
 from mem_continuity.layer.conduit import Conduit

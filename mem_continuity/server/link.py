@@ -444,7 +444,7 @@ class ServerLink(Protocol):
 
     def carry_write(self, octets: bytes) -> None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_write>}
+        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_write>}
         """
         if self.mode is Mode.PREAMBLE:
             self.preamble.server_data(octets)
@@ -454,13 +454,13 @@ class ServerLink(Protocol):
 
     def carry_close(self) -> None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_close>}
+        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_close>}
         """
         self.finish()
 
     def carry_abort(self) -> None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_abort>}
+        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_abort>}
         """
         self._closing = True
         self._stop_deadline()
@@ -468,13 +468,13 @@ class ServerLink(Protocol):
 
     def carry_pause(self) -> None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_pause>}
+        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_pause>}
         """
         self.transport.pauseProducing()  # type: ignore[attr-defined]
 
     def carry_resume(self) -> None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.carry_resume>}
+        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_resume>}
         """
         self.transport.resumeProducing()  # type: ignore[attr-defined]
 
@@ -489,6 +489,6 @@ class ServerLink(Protocol):
 
     def link_transport(self) -> ITransport | None:
         """
-        @see: L{Carrier<mem_continuity.layer.transport.Carrier.link_transport>}
+        @see: L{Carrier<mem_continuity.layer.roles.Carrier.link_transport>}
         """
         return self.transport

@@ -298,7 +298,7 @@ class Served:
 
     def session_parked(self) -> None:
         """
-        @see: L{Owner<mem_continuity.layer.conduit.Owner.session_parked>}
+        @see: L{Owner<mem_continuity.layer.roles.Owner.session_parked>}
         """
         self.link = None
         if self.draining and self.conduit is not None:
@@ -314,13 +314,13 @@ class Served:
 
     def session_grace_over(self) -> None:
         """
-        @see: L{Owner<mem_continuity.layer.conduit.Owner.session_grace_over>}
+        @see: L{Owner<mem_continuity.layer.roles.Owner.session_grace_over>}
         """
         self.hub.table.grace_over(self)
 
     def session_ended(self) -> None:
         """
-        @see: L{Owner<mem_continuity.layer.conduit.Owner.session_ended>}
+        @see: L{Owner<mem_continuity.layer.roles.Owner.session_ended>}
         """
         self.link = None
         self.draining = False
@@ -329,20 +329,20 @@ class Served:
 
     def session_retained(self, change: int) -> None:
         """
-        @see: L{Owner<mem_continuity.layer.conduit.Owner.session_retained>}
+        @see: L{Owner<mem_continuity.layer.roles.Owner.session_retained>}
         """
         self.hub.table.retained_more(self, change)
 
     @property
     def waits_for_delivery(self) -> bool:
         """
-        @see: L{Owner<mem_continuity.layer.conduit.Owner.waits_for_delivery>}; logging out does not wait for a client.
+        @see: L{Owner<mem_continuity.layer.roles.Owner.waits_for_delivery>}; logging out does not wait for a client.
         """
         return False
 
     def failure_of(self, reason: bytes) -> Failure:
         """
-        @see: L{Owner<mem_continuity.layer.conduit.Owner.failure_of>}
+        @see: L{Owner<mem_continuity.layer.roles.Owner.failure_of>}
         """
         if reason == b"CLOSED":
             return Failure(ConnectionDone())

@@ -9,7 +9,8 @@ from enum import Enum, auto
 
 from mem_continuity.core.frames import encode_ack
 from mem_continuity.core.resumption import Attempt
-from mem_continuity.core.session import Event, Session
+from mem_continuity.core.session import Session
+from mem_continuity.core.states import Event
 
 FRAMING_FAULTS = (
     b"\x09\x00\x00\x01x",  # no such type

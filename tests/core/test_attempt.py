@@ -21,7 +21,8 @@ from mem_continuity.core.handshake import (
 )
 from mem_continuity.core.policy import Policy, RoamingPolicy
 from mem_continuity.core.resumption import Attempt, ResumeFailed, grant, judge
-from mem_continuity.core.session import Session, State
+from mem_continuity.core.session import Session
+from mem_continuity.core.states import State
 from tests.core.support import BASES, EXPORTED, PATTERNS, move_up, receiver_at, sender_at, snapshot, terms
 
 WINDOW = 4096

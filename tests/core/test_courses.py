@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mem_continuity.core.frames import FrameType, encode
 from mem_continuity.core.handshake import Refusal, Refused
-from mem_continuity.core.session import Answered, State
+from mem_continuity.core.states import Answered, State
 from tests.core.network import FRAMING_FAULTS, Link
 from tests.core.two_sides import EVERYTHING, World
 

@@ -22,7 +22,8 @@ from mem_continuity.core.handshake import (
 )
 from mem_continuity.core.policy import Policy
 from mem_continuity.core.resumption import Tombstone, grant, judge
-from mem_continuity.core.session import Session, State
+from mem_continuity.core.session import Session
+from mem_continuity.core.states import State
 from tests.core.support import BASES, EXPORTED, PATTERNS, receiver_at, sender_at, snapshot, terms
 
 WINDOW = 4096

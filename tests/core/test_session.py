@@ -19,14 +19,8 @@ from mem_continuity.core.frames import (
     encode_ack,
 )
 from mem_continuity.core.policy import KIB, Policy
-from mem_continuity.core.session import (
-    TRANSITIONS,
-    Delivered,
-    GraceOver,
-    Input,
-    Session,
-    State,
-)
+from mem_continuity.core.session import Session
+from mem_continuity.core.states import TRANSITIONS, Delivered, GraceOver, Input, State
 from mem_continuity.core.stream import StreamError
 from tests.core.support import NOW, SESSION_ID, WINDOW, data, held, kinds, said, session, snapshot
 

@@ -15,14 +15,8 @@ from mem_continuity.core.frames import (
     encode_ack,
 )
 from mem_continuity.core.policy import KIB, MIB, Policy, RoamingPolicy
-from mem_continuity.core.session import (
-    Answered,
-    LinkError,
-    Moved,
-    PeerEnded,
-    ProbeFailed,
-    Session,
-)
+from mem_continuity.core.session import LinkError, Session
+from mem_continuity.core.states import Answered, Moved, PeerEnded, ProbeFailed
 from tests.core.support import NOW, WINDOW, data, held, kinds, said, session, terms
 
 

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mem_continuity.core.frames import encode_ack
 from mem_continuity.core.handshake import Binding, Refusal
 from mem_continuity.core.policy import Policy, RoamingPolicy
-from mem_continuity.core.session import Delivered, PeerEnded
+from mem_continuity.core.states import Delivered, PeerEnded
 from tests import LONG
 from tests.core.network import FRAMING_FAULTS, Link, Side
 from tests.core.support import BASES, PATTERNS

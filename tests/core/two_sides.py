@@ -33,17 +33,8 @@ from mem_continuity.core.handshake import (
 )
 from mem_continuity.core.policy import Policy, RoamingPolicy
 from mem_continuity.core.resumption import Attempt, ResumeFailed, grant, judge
-from mem_continuity.core.session import (
-    Answered,
-    Delivered,
-    GraceOver,
-    LinkError,
-    Moved,
-    PeerEnded,
-    ProbeFailed,
-    Session,
-    State,
-)
+from mem_continuity.core.session import LinkError, Session
+from mem_continuity.core.states import Answered, Delivered, GraceOver, Moved, PeerEnded, ProbeFailed, State
 from tests.core.network import Link, Phase, Side
 from tests.core.support import KEY, PATTERNS, SESSION_ID, held, move_up, snapshot
 

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mem_continuity.core.frames import FrameReader, FrameType, data_header, encode
 from mem_continuity.core.handshake import Refusal, Refused, Resumed
 from mem_continuity.core.policy import KIB, MIB, Policy
-from mem_continuity.core.session import PeerEnded, State
+from mem_continuity.core.states import PeerEnded, State
 from mem_continuity.layer.conduit import Conduit
 from tests.support.raw_client import RawClient
 from tests.support.site import Site

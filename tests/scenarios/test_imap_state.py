@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mem_continuity.core.handshake import Refusal, Refused, Resumed
 from mem_continuity.core.policy import KIB, MIB, Policy
-from mem_continuity.core.session import PeerEnded
+from mem_continuity.core.states import PeerEnded
 from tests.support.comebacks import TRAIN, framed, graft, logged_in, plain, served_of
 from tests.support.mailboxes import Mailbox
 from tests.support.site import Site

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from mem_continuity.core.frames import FrameReader, FrameType
 from mem_continuity.core.handshake import Refusal, Refused, Resumed
 from mem_continuity.core.policy import KIB, MIB, Policy, RoamingPolicy
-from mem_continuity.core.session import Moved, PeerEnded, ProbeFailed
+from mem_continuity.core.states import Moved, PeerEnded, ProbeFailed
 from mem_continuity.layer.conduit import Conduit
 from mem_continuity.server import Claim
 from mem_continuity.server.link import ServerLink

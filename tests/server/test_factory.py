@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from mem_continuity.core.policy import Policy, PolicyError
-from mem_continuity.core.session import PeerEnded
+from mem_continuity.core.states import PeerEnded
 from mem_continuity.server import continuous
 from tests.support.comebacks import framed, logged_in, plain
 from tests.support.site import Site

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mem_continuity.core.handshake import Refusal, Refused
-from mem_continuity.core.session import PeerEnded
+from mem_continuity.core.states import PeerEnded
 from mem_continuity.directory.memory import MemoryDirectory
 from mem_continuity.directory.record import ClientID, Record, Selection
 from mem_continuity.server.grafting import decode_name, encode_name, uid_ranges

@@ -25,7 +25,8 @@ from mem_continuity.core.handshake import (
 )
 from mem_continuity.core.policy import RoamingPolicy
 from mem_continuity.core.resumption import Attempt
-from mem_continuity.core.session import Event, Session
+from mem_continuity.core.session import Session
+from mem_continuity.core.states import Event
 from tests.support.site import Site
 from tests.support.wires import Wire
 
