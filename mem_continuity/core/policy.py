@@ -85,7 +85,7 @@ class Policy:
     window: int = _limit(MIB, "octets", "kept unacknowledged per direction; bounds a session's memory", 4 * KIB)
     ack_every: int = _limit(64 * KIB, "octets", "an acknowledgement at the latest after so much data")
     ack_delay: float = _limit(1.0, "seconds", "an acknowledgement at the latest so long after data", 0.0)
-    frame_payload: int = _limit(64 * KIB, "octets", "the most that one DATA frame of ours carries", 1, FRAME_MOST)
+    frame_payload: int = _limit(64 * KIB - 4, "octets", "of one DATA frame of ours; with its header 4 TLS records", 1, FRAME_MOST)
     frame_limit: int = _limit(256 * KIB, "octets", "a longer frame of the peer ends the link", 64, FRAME_MOST)
     first_data: int = _limit(8 * KIB, "octets", "the first DATA after a RESUME; fits a cold link's first flight", 1, FRAME_MOST)
     overrun: int = _limit(
@@ -141,7 +141,7 @@ class RoamingPolicy:
 
     ack_every: int = _limit(64 * KIB, "octets", "an acknowledgement at the latest after so much data")
     ack_delay: float = _limit(1.0, "seconds", "an acknowledgement at the latest so long after data", 0.0)
-    frame_payload: int = _limit(64 * KIB, "octets", "the most that one DATA frame of ours carries", 1, FRAME_MOST)
+    frame_payload: int = _limit(64 * KIB - 4, "octets", "of one DATA frame of ours; with its header 4 TLS records", 1, FRAME_MOST)
     frame_limit: int = _limit(256 * KIB, "octets", "a longer frame of the peer ends the link", 64, FRAME_MOST)
     first_data: int = _limit(8 * KIB, "octets", "the first DATA after a RESUME; fits a cold link's first flight", 1, FRAME_MOST)
     overrun: int = _limit(

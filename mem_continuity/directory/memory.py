@@ -21,7 +21,7 @@ class MemoryDirectory:
 
     def __init__(self) -> None:
         self._records: dict[bytes, Record] = {}
-        self._clients: dict[tuple[bytes, ClientID], dict[bytes, None]] = {}
+        self._clients: dict[tuple[bytes, ClientID], tuple[bytes, ...]] = {}  # few each, so a tuple is the least
 
     def __len__(self) -> int:
         return len(self._records)
@@ -33,8 +33,10 @@ class MemoryDirectory:
         old = self._records.get(record.session_id)
         if old is not None and (old.user, old.client_id) != (record.user, record.client_id):
             self.remove(record.session_id)
+        if record.session_id not in self._records:
+            key = (record.user, record.client_id)
+            self._clients[key] = (*self._clients.get(key, ()), record.session_id)
         self._records[record.session_id] = record
-        self._clients.setdefault((record.user, record.client_id), {})[record.session_id] = None
 
     def find(self, user: bytes, client_id: ClientID) -> Sequence[Record]:
         """
@@ -50,7 +52,8 @@ class MemoryDirectory:
         if record is None:
             return
         key = (record.user, record.client_id)
-        ids = self._clients[key]
-        del ids[session_id]
-        if not ids:
+        left = tuple(one for one in self._clients[key] if one != session_id)
+        if left:
+            self._clients[key] = left
+        else:
             del self._clients[key]
