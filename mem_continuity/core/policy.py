@@ -87,7 +87,7 @@ class Policy:
     ack_delay: float = _limit(1.0, "seconds", "an acknowledgement at the latest so long after data", 0.0)
     frame_payload: int = _limit(64 * KIB - 4, "octets", "of one DATA frame of ours; with its header 4 TLS records", 1, FRAME_MOST)
     frame_limit: int = _limit(256 * KIB, "octets", "a longer frame of the peer ends the link", 64, FRAME_MOST)
-    first_data: int = _limit(8 * KIB, "octets", "the first DATA after a RESUME; fits a cold link's first flight", 1, FRAME_MOST)
+    first_data: int = _limit(KIB, "octets", "the first DATA after a RESUME; in one segment with the answer", 1, FRAME_MOST)
     overrun: int = _limit(
         32 * MIB, "octets", "queued beyond the window by an inner end that ignores pauseProducing; then the session ends"
     )
@@ -143,7 +143,7 @@ class RoamingPolicy:
     ack_delay: float = _limit(1.0, "seconds", "an acknowledgement at the latest so long after data", 0.0)
     frame_payload: int = _limit(64 * KIB - 4, "octets", "of one DATA frame of ours; with its header 4 TLS records", 1, FRAME_MOST)
     frame_limit: int = _limit(256 * KIB, "octets", "a longer frame of the peer ends the link", 64, FRAME_MOST)
-    first_data: int = _limit(8 * KIB, "octets", "the first DATA after a RESUME; fits a cold link's first flight", 1, FRAME_MOST)
+    first_data: int = _limit(KIB, "octets", "the first DATA after a RESUME; in one segment with the answer", 1, FRAME_MOST)
     overrun: int = _limit(
         32 * MIB, "octets", "queued beyond the window by a protocol that ignores pauseProducing; then the session ends"
     )

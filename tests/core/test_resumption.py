@@ -299,7 +299,7 @@ class GrantTests(SynchronousTestCase):
         session.write(bytes(300_000))
         grant(session, request_for(session, 1), EXPORTED, NOW)
         lengths = [len(session.frames(NOW)) - 4 for _ in range(3)]
-        self.assertEqual(lengths, [8 * 1024, Policy().frame_payload, Policy().frame_payload])
+        self.assertEqual(lengths, [Policy().first_data, Policy().frame_payload, Policy().frame_payload])
 
     def test_a_literal_longer_than_the_window_is_cut(self) -> None:
         session = server_session()
