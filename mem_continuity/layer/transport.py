@@ -72,6 +72,7 @@ class VirtualTransport:
         self._reading = True
         self._received_tap: Callable[[bytes], object] | None = None
         self._written_tap: Callable[[bytes], object] | None = None
+        self._certificate: Any = None
         self._keep_alive: bool | None = None
         self._no_delay: bool | None = None
         self._addresses()
@@ -115,6 +116,8 @@ class VirtualTransport:
         """
         self._addresses()
         link = self._carrier.link_transport()
+        if hasattr(link, "getPeerCertificate"):
+            self.getPeerCertificate()  # it is remembered for the time when the link is gone
         if self._keep_alive is not None and link is not None and hasattr(link, "setTcpKeepAlive"):
             link.setTcpKeepAlive(self._keep_alive)
         if self._no_delay is not None and link is not None and hasattr(link, "setTcpNoDelay"):
@@ -352,11 +355,11 @@ class VirtualTransport:
 
     def getPeerCertificate(self) -> Any:
         """
-        The other end's certificate on the present link.
-
-        @raise AttributeError: there is no link at the moment.
+        The other end's certificate on the present link, or on the last one; None when it gave none.
         """
-        return self._of_link("getPeerCertificate")()
+        if self._carrier.link_transport() is not None:
+            self._certificate = self._of_link("getPeerCertificate")()
+        return self._certificate
 
     def getHandle(self) -> Any:
         """

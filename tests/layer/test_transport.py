@@ -48,13 +48,15 @@ class ContractTests(TransportCase):
 
     def test_certificate_and_handle(self) -> None:
         """
-        They are the present link's; with no link there is none, and C{getattr} with a default does not fail.
+        They are the present link's; with no link the certificate is the last one's and there is no handle, and C{getattr} with a
+        default does not fail.
         """
         self.begin(True)
         self._give(self.client.link, "first")
         self.assertEqual((self.transport.getPeerCertificate(), self.transport.getHandle()), ("first", "handle of first"))
         self.client.lose()
-        self.assertRaises(AttributeError, self.transport.getPeerCertificate)
+        self.assertEqual(self.transport.getPeerCertificate(), "first")
+        self.assertRaises(AttributeError, self.transport.getHandle)
         self.assertIsNone(getattr(self.transport, "negotiatedProtocol", None))
         self.client.resume()
         self._give(self.client.link, "second")
