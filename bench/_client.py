@@ -22,13 +22,13 @@ from twisted.protocols.basic import FileSender
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from bench._certificate import HOST, pem
 from bench._process import ServerProcess
 from bench._site import Body
 from mem_continuity.client import DeviceEndpoint, Path, RoamingEndpoint
 from mem_continuity.client.tickets import TicketKeeper
 from mem_continuity.core.policy import RoamingPolicy
 from tests.netlab import Lab, Network
+from tests.support.certificates import certificate_pem
 
 reactor: Any = _reactor
 _TAIL = 4096
@@ -169,7 +169,7 @@ class _Lean:
     """
 
     def _addCACertsToContext(self, context: Any) -> None:
-        context.get_cert_store().add_cert(Certificate.loadPEM(pem()).original)
+        context.get_cert_store().add_cert(Certificate.loadPEM(certificate_pem()).original)
         context.set_tmp_ecdh(ec.SECP256R1())
 
 
@@ -179,7 +179,7 @@ def creator(tickets: bool = False, lean: bool = False) -> Any:
 
     @param lean: offer P-256 only.
     """
-    made = optionsForClientTLS(HOST, trustRoot=_Lean() if lean else Certificate.loadPEM(pem()))
+    made = optionsForClientTLS("localhost", trustRoot=_Lean() if lean else Certificate.loadPEM(certificate_pem()))
     return TicketKeeper(made) if tickets else made
 
 

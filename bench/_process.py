@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bench._certificate import pem
 from tests.netlab import Lab
+from tests.support.certificates import certificate_pem
 
 ROOT = Path(__file__).resolve().parent.parent
 _ANSWER = 60.0
@@ -47,7 +47,7 @@ class ServerProcess:
         argv += ["--messages", str(messages), "--size", str(size)]
         argv += ["--tickets"] * tickets + ["--fast-open"] * fast_open
         with tempfile.NamedTemporaryFile(suffix=".pem") as file:
-            file.write(pem())
+            file.write(certificate_pem())
             file.flush()
             argv += ["--pem", file.name]
             options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": ROOT}

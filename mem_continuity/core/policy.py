@@ -1,9 +1,9 @@
 """
 Every limit of the project, by name.
 
-A limit is a field of one of the two frozen classes below, and nowhere else: L{Policy} for whoever serves, L{RoamingPolicy}
-for whoever connects.  Each field carries its unit, the least value that makes sense and its reason as metadata, so that
-C{--help}, the documentation and the logs say the same thing.
+A limit is a field of one of the frozen classes below, and nowhere else: L{Policy} for whoever serves, L{RoamingPolicy} for
+whoever connects, L{StreamPolicy} for what both have.  Each field carries its unit, the least and the most that make sense and its
+reason as metadata, so that C{--help}, the documentation and the logs say the same thing.
 
 Invariants: values are checked once, when the object is made (L{PolicyError}); a policy never changes afterwards, so every
 session that was begun under one keeps the terms it was promised.
@@ -53,7 +53,7 @@ def _limit(
     return value
 
 
-def limits_of(policy: type[Policy] | type[RoamingPolicy]) -> Iterator[Limit]:
+def limits_of(policy: type[StreamPolicy]) -> Iterator[Limit]:
     """
     The limits of a policy class in the order of their definition.
     """
@@ -63,7 +63,7 @@ def limits_of(policy: type[Policy] | type[RoamingPolicy]) -> Iterator[Limit]:
         yield Limit(one.name, default, said["unit"], said["least"], said["most"], said["reason"])
 
 
-def _check(policy: Policy | RoamingPolicy) -> None:
+def _check(policy: StreamPolicy) -> None:
     for limit in limits_of(type(policy)):
         value = getattr(policy, limit.name)
         whole = isinstance(limit.default, int)
@@ -75,14 +75,11 @@ def _check(policy: Policy | RoamingPolicy) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class StreamPolicy:
     """
-    The limits of a serving side: of the factory that wraps a protocol factory, its links, its sessions and their table.
+    The limits of a session's streams and of the links below, the same on both sides.
     """
 
-    # Sessions and their streams
-    grace: float = _limit(1500.0, "seconds", "a parked session waits this long; under the 30 minutes of IMAP's autologout", 0.0)
-    window: int = _limit(MIB, "octets", "kept unacknowledged per direction; bounds a session's memory", 4 * KIB)
     ack_every: int = _limit(64 * KIB, "octets", "an acknowledgement at the latest after so much data")
     ack_delay: float = _limit(1.0, "seconds", "an acknowledgement at the latest so long after data", 0.0)
     frame_payload: int = _limit(64 * KIB - 4, "octets", "of one DATA frame of ours; with its header 4 TLS records", 1, FRAME_MOST)
@@ -91,13 +88,27 @@ class Policy:
     overrun: int = _limit(
         32 * MIB, "octets", "queued beyond the window by an inner end that ignores pauseProducing; then the session ends"
     )
-    linger: float = _limit(60.0, "seconds", "the last octets of a session that was closed inside wait for a lost client", 0.0)
+    linger: float = _limit(60.0, "seconds", "what a closed inner end wrote last waits so long for a lost peer", 0.0)
+    notsent_lowat: int = _limit(128 * KIB, "octets", "TCP_NOTSENT_LOWAT: keeps the tail near bandwidth x delay")
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy(StreamPolicy):
+    """
+    The limits of a serving side: of the factory that wraps a protocol factory, its links, its sessions and their table.
+    """
+
+    # Sessions and their streams
+    grace: float = _limit(1500.0, "seconds", "a parked session waits this long; under the 30 minutes of IMAP's autologout", 0.0)
+    window: int = _limit(MIB, "octets", "kept unacknowledged per direction; bounds a session's memory", 4 * KIB)
     tombstone_time: float = _limit(86400.0, "seconds", "an ended session can still be told from an unknown one", 0.0)
     tombstones: int = _limit(20000, "entries", "ended sessions remembered; the oldest is forgotten first", 0)
 
     # Links
     moved_deadline: float = _limit(2.0, "seconds", "a displaced link that does not drain is aborted after this", 0.0)
-    notsent_lowat: int = _limit(128 * KIB, "octets", "TCP_NOTSENT_LOWAT: keeps the tail near bandwidth x delay")
     suspect_idle: int = _limit(2, "seconds", "keepalive idle time of a suspect sibling link")
     suspect_interval: int = _limit(1, "seconds", "keepalive interval of a suspect sibling link")
     suspect_probes: int = _limit(3, "probes", "unanswered keepalives that retire a suspect sibling link")
@@ -129,26 +140,14 @@ class Policy:
     message_size: int = _limit(64 * MIB, "octets", "the longest message that APPEND takes; a longer one is refused")
     folder_interval: float = _limit(5.0, "seconds", "between two looks for mail that was dropped into an open folder", 0.05)
 
-    def __post_init__(self) -> None:
-        _check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoamingPolicy:
+class RoamingPolicy(StreamPolicy):
     """
     The limits of a roaming side: of the client endpoint and its links.  Window and grace are the server's to say.
     """
 
-    ack_every: int = _limit(64 * KIB, "octets", "an acknowledgement at the latest after so much data")
-    ack_delay: float = _limit(1.0, "seconds", "an acknowledgement at the latest so long after data", 0.0)
-    frame_payload: int = _limit(64 * KIB - 4, "octets", "of one DATA frame of ours; with its header 4 TLS records", 1, FRAME_MOST)
-    frame_limit: int = _limit(256 * KIB, "octets", "a longer frame of the peer ends the link", 64, FRAME_MOST)
-    first_data: int = _limit(KIB, "octets", "the first DATA after a RESUME; in one segment with the answer", 1, FRAME_MOST)
-    overrun: int = _limit(
-        32 * MIB, "octets", "queued beyond the window by a protocol that ignores pauseProducing; then the session ends"
-    )
     linger: float = _limit(30.0, "seconds", "octets written before loseConnection wait so long for a new link", 0.0)
-    notsent_lowat: int = _limit(128 * KIB, "octets", "TCP_NOTSENT_LOWAT: keeps the tail near bandwidth x delay")
     resume_literal: int = _limit(8 * KIB, "octets", "the most that travels in the first flight together with RESUME", 0)
     resume_repeat: int = _limit(
         KIB, "octets", "sent before and not acknowledged: up to this it travels with RESUME again, more waits for the count", 0
@@ -168,6 +167,3 @@ class RoamingPolicy:
     backoff_factor: float = _limit(1.6, "times", "how much longer each pause is", 1.0)
     backoff_jitter: float = _limit(0.3, "parts of the pause", "so that many clients do not come back in one instant", 0.0)
     prepared_refresh: float = _limit(45.0, "seconds", "a link in reserve is made anew; servers close idle ones after 60", 1.0)
-
-    def __post_init__(self) -> None:
-        _check(self)

@@ -18,7 +18,6 @@ through the (shorter) linger time, like a socket after C{close}.
 from __future__ import annotations
 
 from math import inf
-from typing import Protocol
 
 from mem_continuity.core.frames import (
     END_REASON_LIMIT,
@@ -31,6 +30,7 @@ from mem_continuity.core.frames import (
     encode_ack,
 )
 from mem_continuity.core.handshake import Terms
+from mem_continuity.core.policy import StreamPolicy
 from mem_continuity.core.states import (
     TRANSITIONS,
     Answered,
@@ -44,27 +44,6 @@ from mem_continuity.core.states import (
     State,
 )
 from mem_continuity.core.stream import Receiver, Sender, StreamError
-
-
-class StreamLimits(Protocol):
-    """
-    What a session needs of a policy; both policy classes have it.
-    """
-
-    @property
-    def ack_every(self) -> int: ...
-    @property
-    def ack_delay(self) -> float: ...
-    @property
-    def frame_payload(self) -> int: ...
-    @property
-    def frame_limit(self) -> int: ...
-    @property
-    def first_data(self) -> int: ...
-    @property
-    def overrun(self) -> int: ...
-    @property
-    def linger(self) -> float: ...
 
 
 class LinkError(Exception):
@@ -107,7 +86,7 @@ class Session:
     )
 
     def __init__(
-        self, terms: Terms, limits: StreamLimits, now: float, silence: float = inf, patience: float = inf
+        self, terms: Terms, limits: StreamPolicy, now: float, silence: float = inf, patience: float = inf
     ) -> None:
         """
         @param silence: a link on which nothing has come in for so many seconds is probed by L{tick}.
