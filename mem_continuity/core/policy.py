@@ -120,7 +120,7 @@ class Policy(StreamPolicy):
     preamble_line: int = _limit(16 * KIB, "octets", "the longest command line; as Twisted's LineReceiver has it", 64)
     preamble_literal: int = _limit(16 * KIB, "octets", "the longest literal of a command of ours, as RESUME has it", 0)
     preamble_buffer: int = _limit(64 * KIB, "octets", "pipelined commands that wait; then the link is not read")
-    preamble_time: float = _limit(120.0, "seconds", "a link that has neither logged in nor resumed by then is closed", 0.1)
+    preamble_time: float = _limit(120.0, "seconds", "a link still in the preamble, neither logged in nor resumed, is closed", 0.1)
     outstanding: int = _limit(1000, "commands", "in flight behind the login; beyond, a record no longer knows the mailbox")
     client_id_value: int = _limit(256, "octets", "the longest client ID value taken")
 
@@ -132,7 +132,7 @@ class Policy(StreamPolicy):
     retained: int = _limit(1024 * MIB, "octets", "unacknowledged octets of all parked sessions; the longest-parked goes first")
     records_per_client: int = _limit(16, "records", "of one client ID; a mail program opens about five links")
     records: int = _limit(40000, "records", "of all clients; the oldest that has no link goes first")
-    resume_failures: int = _limit(20, "failures", "of RESUME from one address in the time below; then RETRY for all")
+    resume_failures: int = _limit(20, "failures", "of RESUME from one address in the time below; further ones are told RETRY")
     resume_failure_time: float = _limit(60.0, "seconds", "the window in which failed RESUMEs of one peer are counted")
     peers: int = _limit(10000, "addresses", "peers whose failures are counted; the oldest is forgotten first")
 

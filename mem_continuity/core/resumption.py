@@ -85,7 +85,7 @@ def grant(session: Session, request: ResumeRequest, exported: bytes, now: float)
     count = session.receiver.resume()
     session.attach(now, request.received)
     proof = server_proof(session.terms, request.attempt, request.received, request.sent, exported, count)
-    new = request.literal[count - request.sent :]
+    new = b"" if count < request.sent else request.literal[count - request.sent :]  # never with a gap before it
     session.receiver.skipped += len(request.literal) - len(new)
     if new and session.state is State.LIVE:
         session.receiver.arrive(new[: session.terms.window])
@@ -158,6 +158,6 @@ class Attempt:
         self._session.receiver.resume()
         self._session.attach(now, answer.received)
         taken = request.sent + len(request.literal) - answer.received
-        if taken > 0:
+        if taken > 0 and answer.received >= request.sent:
             self._session.sender.take(taken)
             self._session.sender.taken -= taken  # counted when it was put into the request

@@ -45,6 +45,12 @@ from mem_continuity.core.states import (
 )
 from mem_continuity.core.stream import Receiver, Sender, StreamError
 
+_CRUMB = 1024
+"""
+Octets: with more queued and some in flight, less than this is not sent alone (RFC 9293, section 3.8.6.2.1), for each frame is
+kept as a piece of its own.  Not a limit.
+"""
+
 
 class LinkError(Exception):
     """
@@ -215,7 +221,7 @@ class Session:
         if self._ping_due:
             self._ping_due = False
             parts.append(encode(FrameType.PING, self._ping.to_bytes(OFFSET_LENGTH, "big")))
-        data = self.sender.take(self._limits.first_data if self._first else self._limits.frame_payload)
+        data = self._next_data()
         end = self._closing is not None and not self._end_said and not self.sender.queued
         if self.receiver.unacknowledged and (data or parts or end or self._ack_due(now)):
             parts.append(encode_ack(self.receiver.acknowledge()))
@@ -228,6 +234,14 @@ class Session:
             self._end_said = True
             parts.append(encode(FrameType.END, self._closing))
         return b"".join(parts)
+
+    def _next_data(self) -> bytes:
+        sender = self.sender
+        most = self._limits.first_data if self._first else self._limits.frame_payload
+        sendable = sender.sendable
+        if sender.in_flight and sendable < min(sender.queued, most, _CRUMB, self.terms.window // 4):
+            return b""  # a peer that opens its window by crumbs gets no crumbs
+        return sender.take(most)
 
     def _ack_due(self, now: float) -> bool:
         threshold = min(self._limits.ack_every, self.terms.window // 4)

@@ -6,19 +6,20 @@ Invariants: an action is plain data; actions are carried out in the order in whi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class ToServer:
     """
-    Hand these octets to the server: the protocol in this process, an upstream, or the link to a server.
+    Hand these octets to the server: the protocol in this process, an upstream, or the link to a server.  They may hold a
+    password, so they are not part of what is printed.
 
     The first one asks for the server to be bound if it is not yet there; C{octets} may be empty for that purpose
     alone.
     """
 
-    octets: bytes
+    octets: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,10 @@ class VirtualTransport:
         self.connected = False
         producer, self.producer = self.producer, None
         if producer is not None:
-            producer.stopProducing()
+            try:
+                producer.stopProducing()
+            except Exception:
+                self._log.failure("A producer failed in stopProducing.")
         try:
             self._protocol.connectionLost(reason)
         except Exception:
@@ -173,15 +176,19 @@ class VirtualTransport:
         producer = self.producer
         if producer is None:
             return
-        if not self.streamingProducer:
-            if ready:
-                self._ask()
-        elif ready and self._producer_paused:
-            self._producer_paused = False
-            producer.resumeProducing()
-        elif not ready and not self._producer_paused:
-            self._producer_paused = True
-            producer.pauseProducing()  # type: ignore[union-attr]
+        try:
+            if not self.streamingProducer:
+                if ready:
+                    self._ask()
+            elif ready and self._producer_paused:
+                self._producer_paused = False
+                producer.resumeProducing()
+            elif not ready and not self._producer_paused:
+                self._producer_paused = True
+                producer.pauseProducing()  # type: ignore[union-attr]
+        except Exception:
+            self._log.failure("A producer failed; its connection is closed.")
+            self.abortConnection()
 
     def _ask(self) -> None:
         if self._pumping:

@@ -18,10 +18,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.interface import InterfaceClass
 
@@ -65,20 +65,25 @@ class Lease:
 class ContinuityMind:
     """
     The mind with which a L{ContinuityRealm} is asked: the session that logs in.
+
+    @ivar user: the avatar's name, once the realm was asked.
+    @ivar taken: the avatar that the realm gave, if a lost link had left it.
     """
 
     def __init__(self, served: Served) -> None:
         self.served = served
+        self.user: bytes | None = None
+        self.taken: Lease | None = None
 
     def take_parked(self, user: bytes, interfaces: tuple[InterfaceClass, ...]) -> Lease | None:
         """
         The avatar of a parked session of the same client and user, if there is one with one of these interfaces.  From now on
-        it is this session's.
+        it is this session's, unless the login fails after all.
         """
-        if self.served.over:
-            return None
-        self.served.user = user
-        return self.served.take_parked_lease(interfaces)
+        self.user = user
+        if not self.served.over:
+            self.taken = self.served.take_parked_lease(user, interfaces)
+        return self.taken
 
 
 def _octets(avatar_id: bytes | str | tuple[()]) -> bytes:
@@ -128,23 +133,34 @@ class PortalFacade:
         """
         Log in at the real portal, and note for whom.
         """
-        realm = getattr(self._portal, "realm", None)
-        if mind is None and isinstance(self._portal, Portal) and isinstance(realm, ContinuityRealm):
-            mind = ContinuityMind(self._served)
-        username = credentials.username if IUsernamePassword.providedBy(credentials) else None
-        if username is None:
-            username = getattr(credentials, "username", None)
+        realm = getattr(self._portal, "realm", None) if isinstance(self._portal, Portal) else None
+        # Two sites in one factory have a user of the same name each: whoever gives the avatars tells them apart.
+        self._served.authority = self._portal if realm is None else realm
+        self._served.portal_asked = True
+        ours: ContinuityMind | None = None
+        if mind is None and isinstance(realm, ContinuityRealm):
+            mind = ours = ContinuityMind(self._served)
+        username = getattr(credentials, "username", None)
         result: Deferred[Login] = maybeDeferred(self._portal.login, credentials, mind, *interfaces)
-        return result.addCallback(self._logged_in, username)
+        return result.addCallbacks(self._logged_in, self._refused, (username, ours), {}, (ours,))
 
-    def _logged_in(self, login: Login, username: bytes | str | None) -> Login:
+    def _refused(self, reason: Failure, ours: ContinuityMind | None) -> Failure:
+        if ours is not None and ours.taken is not None:
+            self._served.give_back(ours.taken)
+        return reason
+
+    def _logged_in(self, login: Login, username: bytes | str | None, ours: ContinuityMind | None) -> Login:
         interface, avatar, logout = login
         served = self._served
-        if served.user is None and username is not None:
-            served.user = _octets(username)
-        lease = served.lease
-        if lease is None or lease.avatar is not avatar:
-            served.lease = Lease(interface, avatar, logout)
+        if ours is not None:
+            served.user = ours.user
+        else:
+            served.user = None if username is None else _octets(username)
+        taken = None if ours is None else ours.taken
+        if taken is None or logout != taken.release:
+            former, served.lease = served.lease, Lease(interface, avatar, logout)
+            if former is not None:
+                former.release()
         if served.over:
             served.inner_logged_out()  # the link was lost while the login went on: nobody else would
         return interface, avatar, served.inner_logged_out

@@ -142,11 +142,6 @@ def _start(link: ServerLink, command: Extension) -> None:
 def _resume(link: ServerLink, command: Extension) -> None:
     hub = link.hub
     request = parse_resume(command.arguments[1:], command.literal)
-    if hub.table.failures.too_many(link.peer_host):
-        hub.table.counts["limit_resume_failures"] += 1
-        # Whoever asks, for whatever session: later.  GONE would end the sessions of all others behind the same address.
-        _answer_refused(link, command.tag, Refused(Refusal.RETRY, int(hub.policy.resume_failure_time)))
-        return
     exported = exported_binding(link.transport)
     refused = _judge(link, request, exported)
     if refused is not None:
@@ -178,6 +173,9 @@ def _judge(link: ServerLink, request: ResumeRequest, exported: bytes) -> Refused
     if refused is not None:
         table.counts[f"refused_{refused.refusal.name.lower()}"] += 1
         if refused.refusal is Refusal.GONE:
+            if table.failures.too_many(link.peer_host):
+                table.counts["limit_resume_failures"] += 1
+                return Refused(Refusal.RETRY, int(link.hub.policy.resume_failure_time))
             table.failures.note(link.peer_host)
             _log.info("RESUME refused: unknown session or wrong proof, from {peer}", peer=link.peer_host)
     return refused

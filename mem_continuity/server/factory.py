@@ -126,25 +126,38 @@ class ContinuityFactory:
         """
         self._stopped = True
         for link in list(self._links):
-            served = link.served
-            if served is not None and served.link is link:
-                if not served.transport.disconnecting and not served.transport.disconnected:
-                    imap4.say_bye(served.protocol, b"server shutting down")
-                if served.conduit is None:
-                    served.transport.loseConnection()
-            elif link.mode is Mode.PREAMBLE:
-                link.finish()
+            self._guarded(self._say_bye, link)
         for served in self.hub.table.all():
-            served.retire(b"SHUTDOWN")
+            self._guarded(served.retire, b"SHUTDOWN")
         for link in list(self._links):
             if link.served is None or not link.served.draining:
-                link.finish()
+                self._guarded(link.finish)
         waiting: Deferred[None] = Deferred()
         if self._links:
             self._waiters.append((set(self._links), waiting))
         else:
             waiting.callback(None)
         return waiting
+
+    def _guarded(self, step: Callable[..., object], *arguments: object) -> None:
+        """
+        What goes wrong with one session is no reason to leave the others behind.
+        """
+        try:
+            step(*arguments)
+        except Exception:
+            self._log.failure("A session did not end as it should.")
+
+    @staticmethod
+    def _say_bye(link: ServerLink) -> None:
+        served = link.served
+        if served is not None and served.link is link:
+            if not served.transport.disconnecting and not served.transport.disconnected:
+                imap4.say_bye(served.protocol, b"server shutting down")
+            if served.conduit is None:
+                served.transport.loseConnection()
+        elif link.mode is Mode.PREAMBLE:
+            link.finish()
 
     def logPrefix(self) -> str:
         """

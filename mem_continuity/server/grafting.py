@@ -17,7 +17,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -27,6 +27,7 @@ from twisted.mail.imap4 import MailboxException
 from twisted.python.failure import Failure
 
 from mem_continuity.directory.record import Record, Selection
+from mem_continuity.imap.sequence import uid_ranges
 from mem_continuity.server import imap4
 from mem_continuity.server.served import Served
 from mem_continuity.server.table import Table
@@ -47,24 +48,6 @@ def encode_name(name: bytes) -> bytes:
     A mailbox name as it stands in a response code.
     """
     return quote(name, safe="/.+-_~&").encode("ascii")
-
-
-def uid_ranges(uids: Iterator[int]) -> bytes:
-    """
-    Ascending UIDs as an IMAP sequence set (RFC 9051, section 9: sequence-set).
-    """
-    parts: list[str] = []
-    first = last = -1
-    for uid in uids:
-        if uid == last + 1 and last >= 0:
-            last = uid
-            continue
-        if last >= 0:
-            parts.append(str(first) if first == last else f"{first}:{last}")
-        first = last = uid
-    if last >= 0:
-        parts.append(str(first) if first == last else f"{first}:{last}")
-    return ",".join(parts).encode("ascii")
 
 
 def snapshot(mailbox: Any, tag: bytes) -> bytes:
@@ -99,7 +82,7 @@ def graft(
         return succeed(_GONE)
     records = [
         record
-        for record in table.records(served.user, served.client_id)
+        for record in table.records(served.user, served.client_id, served.authority)
         if record.session_id != served.session_id and record.selection is not None and not _closing(table, record)
     ]
     if wanted is not None:
@@ -192,7 +175,7 @@ class _Graft:
         """
         A mailbox that was selected here is not needed.  Where an account gives one object to all, a sibling may have it.
         """
-        siblings = self._table.siblings(self._record.user, self._record.client_id)
+        siblings = self._table.siblings(self._record.user, self._record.client_id, self._served.authority)
         held = [one.kept_mailbox for one in siblings] + [imap4.selected_mailbox(one.protocol) for one in siblings]
         if mailbox is not None and not any(mailbox is one for one in held):
             imap4.close_mailbox(mailbox)

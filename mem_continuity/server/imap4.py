@@ -82,5 +82,9 @@ def say_bye(protocol: Any, text: bytes) -> bool:
     say = getattr(protocol, "sendUntaggedResponse", None)
     if say is None or not between_commands(protocol):
         return False
-    say(b"BYE " + text)
+    try:
+        say(b"BYE " + text)
+    except Exception:
+        _log.failure("The protocol failed to say BYE.")
+        return False
     return True

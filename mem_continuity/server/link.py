@@ -125,12 +125,17 @@ class ServerLink(Protocol):
         if self.served is not None or self._closing:
             return
         self._cancel_binding()
-        protocol = self.hub.build(self.transport.getPeer())
-        if protocol is None:
-            self.finish()
+        try:
+            protocol = self.hub.build(self.transport.getPeer())
+            if protocol is None:
+                self.finish()
+                return
+            self.served = Served(self.hub, self, protocol)
+            self.served.transport.connect()
+        except Exception:
+            self._log.failure("No protocol could be made for a connection; it is closed.")
+            self.carry_abort()
             return
-        self.served = Served(self.hub, self, protocol)
-        self.served.transport.connect()
         self.pump()
 
     def unbind(self) -> None:
@@ -220,13 +225,15 @@ class ServerLink(Protocol):
         finally:
             self._pumping = False
         if self._closing:
+            if self.mode is Mode.PREAMBLE:
+                self.drain()  # the answer that the inner protocol has closed behind
             self._close()
         elif self.mode is Mode.PREAMBLE:
             self._pace()
 
     def _carry_out(self) -> None:
         # A client that does not read its answers gets no more of them, or they would pile up in the transport.
-        while self.mode is Mode.PREAMBLE and not self.congested:
+        while self.mode is Mode.PREAMBLE and not self.congested and not self._closing:
             action = self.preamble.next_action()
             if action is None:
                 return
@@ -329,9 +336,8 @@ class ServerLink(Protocol):
         self.mode = Mode.FRAMED
         rest = self.preamble.take_rest()
         unsaid = self._left_over()
-        if self._read_paused:
-            self._read_paused = False
-            self.transport.resumeProducing()  # type: ignore[attr-defined]
+        self._read_paused = False
+        self.transport.resumeProducing()  # type: ignore[attr-defined]  # the preamble or the inner protocol may have paused it
         return rest, unsaid
 
     # Ends

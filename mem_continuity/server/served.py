@@ -41,6 +41,8 @@ class Served:
 
     @ivar session_id: the handle of its record and, once STARTed, of its session.
     @ivar user: the avatar's name; None before login, and for a login that tells none.
+    @ivar authority: the realm (or portal) that gave the avatar: users of two of them are strangers, whatever their names.
+    @ivar portal_asked: whether a portal, and not the protocol itself, decides who logs in.
     @ivar kept_mailbox: the mailbox object that a lost link left, with its place in the record.
     @ivar peer_host: the host of the last link, for telling siblings apart.
     @ivar heir: who got the avatar by a re-login and may still GRAFT the mailbox.
@@ -60,6 +62,8 @@ class Served:
         self.user: bytes | None = None
         self.client_id: ClientID | None = None
         self.lease: Lease | None = None
+        self.authority: object = None
+        self.portal_asked = False
         self.conduit: Conduit | None = None
         self.record: Record | None = None
         self.observer: StateObserver | None = None
@@ -94,7 +98,7 @@ class Served:
 
         @param user: the name given to LOGIN, for sites that have no portal.
         """
-        if self.user is None:
+        if not self.portal_asked:
             self.user = user
         if self.client_id is None or self.user is None:
             return
@@ -133,13 +137,13 @@ class Served:
             observer.mailbox = SelectedMailbox(selection.name, selection.read_only, selection.uid_validity)
             self.select(selection, observer.enabled)
 
-    def take_parked_lease(self, interfaces: tuple[InterfaceClass, ...]) -> Lease | None:
+    def take_parked_lease(self, user: bytes, interfaces: tuple[InterfaceClass, ...]) -> Lease | None:
         """
         The avatar that a lost link of the same client left, for this login.
         """
-        if self.user is None or self.client_id is None:
+        if self.client_id is None:
             return None
-        for other in self.hub.table.siblings(self.user, self.client_id):
+        for other in self.hub.table.siblings(user, self.client_id, self.authority):
             if other is not self and other.parked_plainly and other.lease is not None:
                 if other.lease.interface not in interfaces:
                     continue
@@ -147,6 +151,20 @@ class Served:
                 self._inherit(other)
                 return self.lease
         return None
+
+    def give_back(self, lease: Lease) -> None:
+        """
+        The login that had taken an avatar was refused after all: it goes back to where it was, or is logged out.
+        """
+        if self.lease is not lease:
+            return
+        other = self._inherited
+        if other is not None and other.parked_plainly and other.heir is self:
+            other.lease, other.heir = lease, None
+            self.lease = self._inherited = None
+        else:
+            self.forget_inheritance()
+            self.inner_logged_out()
 
     def _inherit(self, other: Served) -> None:
         if other.kept_mailbox is None and other._inherited is not None:
@@ -282,12 +300,14 @@ class Served:
         self._keeping = False
         self.forget_inheritance()
         self._stop_grace()
-        self.transport.lose(reason)
-        mailbox, self.kept_mailbox = self.kept_mailbox, None
-        if mailbox is not None:
-            imap4.close_mailbox(mailbox)
-        self.inner_logged_out()
-        self.hub.table.gone(self)
+        try:
+            self.transport.lose(reason)
+            mailbox, self.kept_mailbox = self.kept_mailbox, None
+            if mailbox is not None:
+                imap4.close_mailbox(mailbox)
+        finally:
+            self.inner_logged_out()
+            self.hub.table.gone(self)
 
     def _stop_grace(self) -> None:
         grace, self._grace = self._grace, None

@@ -139,17 +139,26 @@ class Table:
         entry = self._tombstones.get(session_id)
         return None if entry is None else entry[1]
 
-    def siblings(self, user: bytes, client_id: ClientID) -> list[Served]:
+    def siblings(self, user: bytes, client_id: ClientID, authority: object) -> list[Served]:
         """
         All sessions of one client, the oldest first.
-        """
-        return list(self._clients.get((user, client_id), ()))
 
-    def records(self, user: bytes, client_id: ClientID) -> list[Record]:
+        @param authority: L{Served.authority}; those of another are somebody else's, though the names are the same.
+        """
+        return [one for one in self._clients.get((user, client_id), ()) if one.authority is authority]
+
+    def records(self, user: bytes, client_id: ClientID, authority: object) -> list[Record]:
         """
         All records of one client, wherever their sessions live, the oldest first.
+
+        @param authority: as in L{siblings}.
         """
-        return list(self._directory.find(user, client_id))
+        found = []
+        for record in self._directory.find(user, client_id):
+            served = self._served.get(record.session_id)
+            if served is None or served.authority is authority:
+                found.append(record)
+        return found
 
     # Life
 
@@ -184,7 +193,7 @@ class Table:
         """
         if served.user is None or served.client_id is None:
             return
-        for other in self.siblings(served.user, served.client_id):
+        for other in self.siblings(served.user, served.client_id, served.authority):
             if other is not served and other.link is not None and other.peer_host != served.peer_host:
                 self.counts["suspected"] += 1
                 other.link.suspect()

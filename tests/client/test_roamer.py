@@ -4,6 +4,7 @@ What a roamer does when links die, lie, and come late; on a clock, with wires th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -172,8 +173,9 @@ class SwitchTests(SynchronousTestCase):
     def test_a_refusal_leaves_the_present_link(self) -> None:
         handset = Handset()
         roamer = handset.begin()
-        for _ in range(handset.site.policy.resume_failures):
-            handset.site.factory.table.failures.note("192.0.2.1")
+        assert roamer.conduit is not None
+        session = roamer.conduit.session
+        session.terms = replace(session.terms, key=bytes(32))
         self.failureResultOf(self.settled(handset, roamer.switch("xg")), LinkFailed)
         self.assertEqual((roamer.phase, roamer.path), (Phase.LIVE, "wlan"))
         handset.now(handset.client.noop())

@@ -201,8 +201,17 @@ class PeerTests(SynchronousTestCase):
         one = session(policy=Policy(window=WINDOW, frame_payload=50 * KIB))
         one.write(bytes(200 * KIB))
         self.assertEqual([len(one.frames(NOW)) for _ in range(3)], [50 * KIB + 4, 14 * KIB + 4, 0])
-        one.receive(encode_ack(1), NOW)
-        self.assertEqual(one.frames(NOW), data(b"\0"))
+        one.receive(encode_ack(1023), NOW)
+        self.assertEqual(one.frames(NOW), b"")  # crumbs wait for more
+        one.receive(encode_ack(1024), NOW)
+        self.assertEqual(one.frames(NOW), data(bytes(1024)))
+
+    def test_the_last_crumb_does_not_wait(self) -> None:
+        one = session()
+        one.write(bytes(100))
+        one.frames(NOW)
+        one.write(b"x")
+        self.assertEqual(one.frames(NOW), data(b"x"))
 
     def test_only_the_first_data_after_a_resume_is_short(self) -> None:
         one = session()
@@ -211,8 +220,8 @@ class PeerTests(SynchronousTestCase):
         one.detach(NOW)
         one.attach(NOW, 0)
         one.probe(NOW, 1.0)
-        self.assertEqual([len(frame.payload) for frame in said(one.frames(NOW))], [8, 8 * KIB])
-        self.assertEqual(len(one.frames(NOW)), 32 * KIB + 4)
+        self.assertEqual([len(frame.payload) for frame in said(one.frames(NOW))], [8, RoamingPolicy().first_data])
+        self.assertEqual(len(one.frames(NOW)), 40 * KIB - RoamingPolicy().first_data + 4)
 
 
 class ProbeTests(SynchronousTestCase):

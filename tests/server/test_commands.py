@@ -61,7 +61,7 @@ class ClientIDTests(CommandCase):
         client.login()
         self.assertEqual(served_of(client).client_id, ClientID(b"UUID", b"two"))
         self.assertIn(b" NO ", client.command(b"CLIENTID UUID three"))
-        self.assertEqual(len(site.factory.table.siblings(b"joe", ClientID(b"UUID", b"two"))), 1)
+        self.assertEqual(len(site.factory.table.siblings(b"joe", ClientID(b"UUID", b"two"), site.portal.realm)), 1)
 
     def test_without_tls(self) -> None:
         """

@@ -139,7 +139,7 @@ class BindingTests(LinkCase):
 
     def test_a_factory_that_fails(self) -> None:
         """
-        An error in C{buildProtocol} or C{connectionMade} is the site's; it does not stay unnoticed, and the next link is served.
+        An error in C{buildProtocol} or C{connectionMade} is the site's; it is logged, the link is closed, the next one is served.
         """
 
         class Failing(Server):
@@ -148,8 +148,11 @@ class BindingTests(LinkCase):
 
         site = self.new_site()
         site.protocol_class = Failing
-        with self.assertRaises(RuntimeError):
-            site.connect()
+        wire = site.connect(greet=False)
+        site.settle()
+        self.assertEqual([failure.type for failure in self.flushLoggedErrors()], [RuntimeError])
+        self.assertEqual(wire.heard, b"")
+        self.assertTrue(wire.ended)
         site.protocol_class = Server
         self.assertTrue(site.connect().heard.startswith(b"* OK "))
 

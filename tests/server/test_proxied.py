@@ -106,7 +106,7 @@ class ProxiedTests(SynchronousTestCase):
         client.login()
         client.start()
         client.lose()
-        for key in (bytes(32), bytes(32), None):
+        for key in (bytes(32), bytes(32), bytes(32)):
             attempt = client.attempt(key=key)
             outer, transport = self.connect()
             outer.dataReceived(V1 + RawClient.octets(attempt.request))
