@@ -301,6 +301,15 @@ class GrantTests(SynchronousTestCase):
         lengths = [len(session.frames(NOW)) - 4 for _ in range(3)]
         self.assertEqual(lengths, [Policy().first_data, Policy().frame_payload, Policy().frame_payload])
 
+    def test_a_literal_behind_what_was_given_up_is_lost(self) -> None:
+        """
+        Between judgement and grant the old link is detached, which may give up octets that waited for a slow inner end.
+        """
+        session = server_session()
+        arrived = session.receiver.arrived
+        resumed = grant(session, request_for(session, sent=arrived + 10, literal=b"behind a gap"), EXPORTED, NOW)
+        self.assertEqual((resumed.received, session.receiver.arrived), (arrived, arrived))
+
     def test_a_literal_longer_than_the_window_is_cut(self) -> None:
         session = server_session()
         session.next_delivery(NOW)
