@@ -37,7 +37,7 @@ test: $(VENV)/.test
 lint: $(VENV)/.test
 	@$(BIN)/python tools/run_tests.py --lint
 
-demo: $(VENV)/.run
+demo: $(VENV)/.test
 	@$(BIN)/python demo/handover.py $(ARGS)
 
 bench: $(VENV)/.test

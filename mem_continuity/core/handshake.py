@@ -90,7 +90,7 @@ class ResumeRequest:
     """
     The first command on a new link.
 
-    @ivar received: octets of the server's stream that the client has handed on.
+    @ivar received: octets of the server's stream that the client has handed on or has in hand.
     @ivar sent: the offset of the literal's first octet in the client's stream.
     @ivar literal: octets of the client's stream from C{sent} on.
     """
@@ -106,7 +106,7 @@ class ResumeRequest:
 @dataclass(frozen=True, slots=True)
 class Resumed:
     """
-    The answer OK: how much of the client's stream the server has handed on, before the literal.
+    The answer OK: how much of the client's stream the server has handed on or has in hand, before the literal.
     """
 
     received: int

@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 KIB = 1024
 MIB = 1024 * KIB
+FRAME_LEAST = 256 * KIB
+"""Octets: what everybody takes as a frame's payload, so nobody sends more."""
 FRAME_MOST = 2**24 - 1
 """Octets: what the three octets of a frame's length can say."""
 
@@ -80,11 +82,11 @@ class StreamPolicy:
     The limits of a session's streams and of the links below, the same on both sides.
     """
 
-    ack_every: int = _limit(64 * KIB, "octets", "an acknowledgement at the latest after so much data")
-    ack_delay: float = _limit(1.0, "seconds", "an acknowledgement at the latest so long after data", 0.0)
-    frame_payload: int = _limit(64 * KIB - 4, "octets", "of one DATA frame of ours; with its header 4 TLS records", 1, FRAME_MOST)
-    frame_limit: int = _limit(256 * KIB, "octets", "a longer frame of the peer ends the link", 64, FRAME_MOST)
-    first_data: int = _limit(KIB, "octets", "the first DATA after a RESUME; in one segment with the answer", 1, FRAME_MOST)
+    ack_every: int = _limit(64 * KIB, "octets", "an acknowledgement at the latest after so much data", 1, 64 * KIB)
+    ack_delay: float = _limit(1.0, "seconds", "an acknowledgement at the latest so long after data", 0.0, 1.0)
+    frame_payload: int = _limit(64 * KIB - 4, "octets", "of one DATA frame of ours; with its header 4 TLS records", 1, FRAME_LEAST)
+    frame_limit: int = _limit(256 * KIB, "octets", "a longer frame of the peer ends the link", FRAME_LEAST, FRAME_MOST)
+    first_data: int = _limit(KIB, "octets", "the first DATA after a RESUME; in one segment with the answer", 1, FRAME_LEAST)
     overrun: int = _limit(
         32 * MIB, "octets", "queued beyond the window by an inner end that ignores pauseProducing; then the session ends"
     )
@@ -102,7 +104,7 @@ class Policy(StreamPolicy):
     """
 
     # Sessions and their streams
-    grace: float = _limit(1500.0, "seconds", "a parked session waits this long; under the 30 minutes of IMAP's autologout", 0.0)
+    grace: float = _limit(1500.0, "seconds", "a parked session waits this long; under IMAP's autologout of 30 minutes", 0.0, 1e8)
     window: int = _limit(MIB, "octets", "kept unacknowledged per direction; bounds a session's memory", 4 * KIB)
     tombstone_time: float = _limit(86400.0, "seconds", "an ended session can still be told from an unknown one", 0.0)
     tombstones: int = _limit(20000, "entries", "ended sessions remembered; the oldest is forgotten first", 0)
@@ -132,12 +134,18 @@ class Policy(StreamPolicy):
     retained: int = _limit(1024 * MIB, "octets", "unacknowledged octets of all parked sessions; the longest-parked goes first")
     records_per_client: int = _limit(16, "records", "of one client ID; a mail program opens about five links")
     records: int = _limit(40000, "records", "of all clients; the oldest that has no link goes first")
-    resume_failures: int = _limit(20, "failures", "of RESUME from one address in the time below; further ones are told RETRY")
+    resume_failures: int = _limit(20, "failures", "of RESUME from one address in resume_failure_time; more are told RETRY")
     resume_failure_time: float = _limit(60.0, "seconds", "the window in which failed RESUMEs of one peer are counted")
     peers: int = _limit(10000, "addresses", "peers whose failures are counted; the oldest is forgotten first")
 
     # The embedded mailhost
     message_size: int = _limit(64 * MIB, "octets", "the longest message that APPEND takes; a longer one is refused")
+    login_failures: int = _limit(5, "failures", "of logins from one address in the time below; then each attempt waits", 1)
+    login_failure_time: float = _limit(60.0, "seconds", "the window in which failed logins of one address are counted")
+    login_wait: float = _limit(8.0, "seconds", "the longest wait of an attempt to log in; it doubles up to here", 0.0)
+    logins_per_address: int = _limit(4, "logins", "of one address are looked at at the same time; its others wait")
+    login_threads: int = _limit(2, "threads", "that hash passwords, apart from those that wait for the disk")
+    login_queue: int = _limit(1000, "logins", "that wait for such a thread; one more is refused")
     folder_interval: float = _limit(5.0, "seconds", "between two looks for mail that was dropped into an open folder", 0.05)
 
 

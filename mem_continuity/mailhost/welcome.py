@@ -29,7 +29,7 @@ def welcome_message(user: str, where: str, now: float) -> bytes:
     message.set_content(
         "This mailbox is a Maildir folder, served by mem-continuity.\n"
         "\n"
-        "A mail program that names itself (CLIENTID) gets its session back after its\n"
+        "A mail program that names itself (CLIENTID) gets its live account back after its\n"
         "network changed; one that speaks XCONTINUITY goes on at the very octet where\n"
         "it was interrupted.\n"
         "\n"

@@ -20,7 +20,7 @@ from tests.support.raw_client import RawClient
 from tests.support.site import Site
 from tests.support.wires import Wire
 
-POLICY = Policy(window=64 * KIB, preamble_line=4 * KIB, preamble_literal=4 * KIB, preamble_buffer=16 * KIB, frame_limit=64 * KIB)
+POLICY = Policy(window=64 * KIB, preamble_line=4 * KIB, preamble_literal=4 * KIB, preamble_buffer=16 * KIB)
 PIECE = 8 * KIB
 MOST = POLICY.preamble_line + POLICY.preamble_literal + POLICY.preamble_buffer + POLICY.window + 2 * PIECE
 

@@ -12,6 +12,6 @@ from twisted.application.service import ServiceMaker
 mem_continuity = ServiceMaker(
     "mem-continuity",
     "mem_continuity.tap",
-    "Mail sessions that outlive their connection: before any IMAP server, or with a Maildir of its own",
+    "IMAP sessions that outlive their connections, on a Maildir or a realm of your own",
     "mem-continuity",
 )
