@@ -84,7 +84,7 @@ class StreamPolicy:
 
     ack_every: int = _limit(64 * KIB, "octets", "an acknowledgement at the latest after so much data", 1, 64 * KIB)
     ack_delay: float = _limit(1.0, "seconds", "an acknowledgement at the latest so long after data", 0.0, 1.0)
-    frame_payload: int = _limit(64 * KIB - 4, "octets", "of one DATA frame of ours; with its header 4 TLS records", 1, FRAME_LEAST)
+    frame_payload: int = _limit(64 * KIB - 4, "octets", "of a DATA frame of ours; with its header 4 TLS records", 1, FRAME_LEAST)
     frame_limit: int = _limit(256 * KIB, "octets", "a longer frame of the peer ends the link", FRAME_LEAST, FRAME_MOST)
     first_data: int = _limit(KIB, "octets", "the first DATA after a RESUME; in one segment with the answer", 1, FRAME_LEAST)
     overrun: int = _limit(

@@ -69,13 +69,6 @@ class StartTLS:
 
 
 @dataclass(frozen=True, slots=True)
-class LogoutSeen:
-    """
-    The client's LOGOUT is in the L{ToServer} that comes next.
-    """
-
-
-@dataclass(frozen=True, slots=True)
 class Over:
     """
     The preamble is over: these octets of the client go to the server, and everything from now on, both ways,
@@ -136,4 +129,4 @@ class Failed:
     text: str
 
 
-Action = ToServer | ToClient | Extension | Authenticated | StartTLS | LogoutSeen | Over | Refused | Started | Plain | Failed
+Action = ToServer | ToClient | Extension | Authenticated | StartTLS | Over | Refused | Started | Plain | Failed

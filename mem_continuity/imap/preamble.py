@@ -21,7 +21,6 @@ from mem_continuity.imap.actions import (
     Action,
     Authenticated,
     Extension,
-    LogoutSeen,
     Over,
     Refused,
     StartTLS,
@@ -45,7 +44,6 @@ __all__ = [
     "Action",
     "Authenticated",
     "Extension",
-    "LogoutSeen",
     "Over",
     "Refused",
     "ServerPreamble",
@@ -237,8 +235,6 @@ class ServerPreamble(CommandRelay):
         elif command.name in PREAMBLE_COMMANDS:
             if command.name == b"LOGIN":
                 self._watch_login(command.rest)
-            elif command.name == b"LOGOUT":
-                self._push(LogoutSeen())
             self._forward(command, line)
         else:
             rest = self._end()

@@ -35,7 +35,6 @@ from mem_continuity.imap.actions import (
     Action,
     Authenticated,
     Extension,
-    LogoutSeen,
     Over,
     Refused,
     StartTLS,
@@ -256,8 +255,6 @@ class ServerLink(Protocol):
             self.transport.write(action.octets)
             if action.close:
                 self.finish()
-        else:
-            assert isinstance(action, LogoutSeen)
 
     def _to_inner(self, octets: bytes) -> None:
         self.bind()

@@ -11,7 +11,6 @@ from mem_continuity.core.policy import Policy
 from mem_continuity.imap.actions import (
     Authenticated,
     Extension,
-    LogoutSeen,
     Over,
     Refused,
     StartTLS,
@@ -143,7 +142,7 @@ class PreambleTests(PreambleCase):
 
     def test_logout(self) -> None:
         self.send(b"a LOGOUT\r\n")
-        self.assertEqual((self.actions(), self.server.commands), ([LogoutSeen()], [b"a LOGOUT\r\n"]))
+        self.assertEqual((self.actions(), self.server.commands), ([], [b"a LOGOUT\r\n"]))
 
     def test_over(self) -> None:
         self.send(b"a NOOP\r\nb SELECT {5}\r\nINBOX\r\nc CLIENTID A b\r\n", b"d XCONTINUITY START\r\n")
