@@ -22,8 +22,8 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer, IReactorTime, ITransport
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IHandshakeListener, IReactorTime
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
@@ -35,15 +35,16 @@ from mem_continuity.core.policy import RoamingPolicy
 from mem_continuity.core.resumption import Attempt
 from mem_continuity.imap.actions import Failed, Plain, Started, StartTLS, ToClient, ToServer
 from mem_continuity.imap.opening import ClientOpening
+from mem_continuity.layer.base_link import BaseLink
 from mem_continuity.layer.conduit import Conduit
-from mem_continuity.layer.sockets import is_secure, limit_unsent
+from mem_continuity.layer.sockets import hurry
 from mem_continuity.layer.transport import VirtualTransport
 
 __all__ = ["ClientLink", "LinkFailed", "Mode"]
 
 
-@implementer(IHandshakeListener, IPushProducer)
-class ClientLink(Protocol):
+@implementer(IHandshakeListener)
+class ClientLink(BaseLink):
     """
     The protocol that stands directly on a connection to the server.
 
@@ -57,9 +58,9 @@ class ClientLink(Protocol):
     """
 
     _log = Logger()
-    transport: ITransport
 
     def __init__(self, policy: RoamingPolicy, clock: IReactorTime) -> None:
+        super().__init__(clock, policy.notsent_lowat, policy.answer_timeout)
         self.policy = policy
         self.mode = Mode.IDLE
         self.ready: Deferred[ClientLink] = Deferred()
@@ -71,17 +72,11 @@ class ClientLink(Protocol):
         self.tls_context: Any = None
         self.path_name = ""
         self.dropped = False
-        self._clock = clock
         self._opening: ClientOpening | None = None
         self._asking = Asking(policy, clock, lambda octets: self.transport.write(octets), self.abort)
-        self._full = False
         self._held = False
         self._kept = b""
-        self._pumping = False
-        self._closing = False
         self._close_wanted = False
-        self._lost = False
-        self._deadline: IDelayedCall | None = None
 
     # The connection
 
@@ -89,10 +84,8 @@ class ClientLink(Protocol):
         """
         The connection stands, though TLS may not yet.
         """
-        limit_unsent(self.transport, self.policy.notsent_lowat)
-        if hasattr(self.transport, "setTcpNoDelay"):
-            self.transport.setTcpNoDelay(True)
-        self.transport.registerProducer(self, True)  # type: ignore[attr-defined]
+        super().connectionMade()
+        hurry(self.transport)
         if not isinstance(self.transport, TLSMemoryBIOProtocol):
             self._set_ready()
 
@@ -106,13 +99,6 @@ class ClientLink(Protocol):
     def _set_ready(self) -> None:
         if not self.ready.called:
             self.ready.callback(self)
-
-    @property
-    def secure(self) -> bool:
-        """
-        Whether this link is under TLS.
-        """
-        return is_secure(self.transport)
 
     def dataReceived(self, octets: bytes) -> None:
         """
@@ -134,9 +120,7 @@ class ClientLink(Protocol):
         """
         The link is gone.
         """
-        self._lost = True
-        self._stop_deadline()
-        self.mode = Mode.FENCED
+        super().connectionLost(reason)
         if not self.ready.called:
             self.ready.errback(reason)
         self._asking.stop(Failure(LinkFailed("the link was lost before the answer")))
@@ -212,7 +196,7 @@ class ClientLink(Protocol):
         @return: fires when TLS stands; fails with L{LinkFailed} when the server will not.
         """
         self.tls_context = context
-        return self._asking.secure(lambda: self.transport.startTLS(context))  # type: ignore[attr-defined]
+        return self._asking.secure(lambda: self._wire.startTLS(context))
 
     def resume(self, attempt: Attempt) -> Deferred[Resumed | Refused]:
         """
@@ -250,8 +234,7 @@ class ClientLink(Protocol):
         self._held = held
         if self._lost:
             return
-        transport: Any = self.transport
-        (transport.pauseProducing if held else transport.resumeProducing)()
+        (self._wire.pauseProducing if held else self._wire.resumeProducing)()
         if not held:
             kept, self._kept = self._kept, b""
             if kept:
@@ -276,44 +259,10 @@ class ClientLink(Protocol):
             conduit.link_lost(self)
         self.abort()
 
-    def finish(self) -> None:
-        """
-        Close once everything is out; break off when that takes too long.
-        """
-        self._closing = True
-        if not self._pumping:
-            self._close()
-
     def _close(self) -> None:
-        if self._lost:
-            return
-        self.mode = Mode.FENCED
-        self._asking.stop(Failure(LinkFailed("the link was closed")))
-        self.transport.unregisterProducer()  # type: ignore[attr-defined]
-        self.transport.loseConnection()
-        self._stop_deadline()
         if not self._lost:
-            self._deadline = self._clock.callLater(self.policy.answer_timeout, self._overdue)
-
-    def _overdue(self) -> None:
-        self._deadline = None
-        self.abort()
-
-    def _stop_deadline(self) -> None:
-        deadline, self._deadline = self._deadline, None
-        if deadline is not None and deadline.active():
-            deadline.cancel()
-
-    def abort(self) -> None:
-        """
-        Break off now.
-        """
-        self.mode = Mode.FENCED
-        self._stop_deadline()
-        if not self._lost:
-            self.transport.abortConnection()  # type: ignore[attr-defined]
-
-    # IPushProducer, towards our own transport
+            self._asking.stop(Failure(LinkFailed("the link was closed")))
+        super()._close()
 
     @property
     def congested(self) -> bool:
@@ -322,20 +271,6 @@ class ClientLink(Protocol):
         """
         return self._full or self._held
 
-    def pauseProducing(self) -> None:
-        """
-        The transport has enough.
-        """
-        self._full = True
-        self._flow()
-
-    def resumeProducing(self) -> None:
-        """
-        The transport takes octets again.
-        """
-        self._full = False
-        self._flow()
-
     def _flow(self) -> None:
         if self.mode is Mode.FRAMED and self.conduit is not None:
             self.conduit.link_flow(self)
@@ -343,11 +278,6 @@ class ClientLink(Protocol):
             self.inner.flow(not self.congested)
         elif self.mode is Mode.OPENING:
             self._pump()
-
-    def stopProducing(self) -> None:
-        """
-        The transport is dying; C{connectionLost} follows.
-        """
 
     # Carrier of the inner transport while a session is opened, and in plain mode
 
@@ -371,37 +301,11 @@ class ClientLink(Protocol):
             return
         self._close_wanted = True
         self._stop_deadline()
-        self._deadline = self._clock.callLater(self.policy.answer_timeout, self._overdue)
-
-    def carry_abort(self) -> None:
-        """
-        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_abort>}
-        """
-        self.abort()
-
-    def carry_pause(self) -> None:
-        """
-        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_pause>}
-        """
-        if not self._lost:
-            self.transport.pauseProducing()  # type: ignore[attr-defined]
-
-    def carry_resume(self) -> None:
-        """
-        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_resume>}
-        """
-        if not self._lost:
-            self.transport.resumeProducing()  # type: ignore[attr-defined]
+        self._deadline = self._clock.callLater(self.policy.answer_timeout, self.abort)
 
     def carry_start_tls(self, context: Any, normal: bool) -> None:
         """
         The inner protocol has agreed with the server to begin TLS.
         """
         self.tls_context = context
-        self.transport.startTLS(context, normal)  # type: ignore[attr-defined]
-
-    def link_transport(self) -> ITransport | None:
-        """
-        @see: L{Carrier<mem_continuity.layer.roles.Carrier.link_transport>}
-        """
-        return self.transport
+        self._wire.startTLS(context, normal)

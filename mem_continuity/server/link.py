@@ -22,8 +22,8 @@ from enum import Enum, auto
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer, ITransport
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
@@ -42,8 +42,9 @@ from mem_continuity.imap.actions import (
     ToServer,
 )
 from mem_continuity.imap.preamble import ServerPreamble
+from mem_continuity.layer.base_link import BaseLink
 from mem_continuity.layer.conduit import Conduit
-from mem_continuity.layer.sockets import hasten_death, hurry, is_secure, limit_unsent
+from mem_continuity.layer.sockets import hasten_death, hurry
 from mem_continuity.server.hub import Hub
 from mem_continuity.server.proxied import when_peer_known
 from mem_continuity.server.served import Served
@@ -60,34 +61,27 @@ class Mode(Enum):
     FENCED = auto()
 
 
-@implementer(IHandshakeListener, IPushProducer)
-class ServerLink(Protocol):
+@implementer(IHandshakeListener)
+class ServerLink(BaseLink):
     """
     The protocol that stands directly on a client's connection.
 
     @ivar served: the session on this link: the inner protocol bound here, or the one that a RESUME brought.
     @ivar client_id: what the client named itself, under TLS and before login.
-    @ivar congested: whether the transport has asked for a pause.
     @ivar commands: carries out our own commands; set by the factory.
     """
 
     _log = Logger()
-    transport: ITransport
 
     def __init__(self, hub: Hub, commands: Callable[[ServerLink, Extension], None]) -> None:
+        super().__init__(hub.clock, hub.policy.notsent_lowat, hub.policy.moved_deadline)
         self.hub = hub
         self.served: Served | None = None
         self.client_id: ClientID | None = None
-        self.congested = False
         self.mode = Mode.PREAMBLE
         self.preamble = ServerPreamble(hub.policy, self._announced, bound=False)
         self._commands = commands
-        self._pumping = False
-        self._closing = False
-        self._finishing = False
-        self._lost = False
         self._read_paused = False
-        self._deadline: IDelayedCall | None = None
         self._binding: IDelayedCall | None = None
 
     # The connection
@@ -96,8 +90,7 @@ class ServerLink(Protocol):
         """
         The connection stands, though TLS may not yet.
         """
-        limit_unsent(self.transport, self.hub.policy.notsent_lowat)
-        self.transport.registerProducer(self, True)  # type: ignore[attr-defined]
+        super().connectionMade()
         self._deadline = self.hub.clock.callLater(self.hub.policy.preamble_time, self._too_slow)
         if not isinstance(self.transport, TLSMemoryBIOProtocol):
             when_peer_known(self.transport, self._bind_soon)
@@ -163,13 +156,6 @@ class ServerLink(Protocol):
         return str(getattr(self.transport.getPeer(), "host", ""))
 
     @property
-    def secure(self) -> bool:
-        """
-        Whether this link is under TLS.
-        """
-        return is_secure(self.transport)
-
-    @property
     def trusted(self) -> bool:
         """
         Whether keys may be told on this link: under TLS, or where the operator allows it.
@@ -195,10 +181,8 @@ class ServerLink(Protocol):
         """
         The link is gone; what becomes of its session is for the session to say.
         """
-        self._lost = True
+        super().connectionLost(reason)
         self._cancel_binding()
-        self._stop_deadline()
-        self.mode = Mode.FENCED
         served = self.served
         if served is None or served.link is not self:
             return
@@ -298,9 +282,9 @@ class ServerLink(Protocol):
         if full != self._read_paused:
             self._read_paused = full
             if full:
-                self.transport.pauseProducing()  # type: ignore[attr-defined]
+                self._wire.pauseProducing()
             else:
-                self.transport.resumeProducing()  # type: ignore[attr-defined]
+                self._wire.resumeProducing()
 
     def answer(self, tag: bytes, condition: bytes, text: bytes) -> None:
         """
@@ -334,7 +318,7 @@ class ServerLink(Protocol):
         rest = self.preamble.take_rest()
         unsaid = self._left_over()
         self._read_paused = False
-        self.transport.resumeProducing()  # type: ignore[attr-defined]  # the preamble or the inner protocol may have paused it
+        self._wire.resumeProducing()  # the preamble or the inner protocol may have paused it
         return rest, unsaid
 
     # Ends
@@ -368,25 +352,6 @@ class ServerLink(Protocol):
         if self.mode is Mode.FRAMED and self.conduit is not None:
             self.conduit.probe(policy.suspect_timeout)
 
-    def finish(self) -> None:
-        """
-        Close, once everything is out; break off when that takes too long.
-        """
-        self._closing = True
-        if not self._pumping:
-            self._close()
-
-    def _close(self) -> None:
-        if self._lost or self._finishing:
-            return
-        self._finishing = True
-        self._stop_deadline()
-        self.mode = Mode.FENCED
-        self.transport.unregisterProducer()  # type: ignore[attr-defined]
-        self.transport.loseConnection()
-        if not self._lost:
-            self._deadline = self.hub.clock.callLater(self.hub.policy.moved_deadline, self._abort)
-
     def drop(self, reason: str) -> None:
         """
         Break off now: the session, if there is one, is parked.
@@ -395,38 +360,12 @@ class ServerLink(Protocol):
         if self.mode is Mode.FRAMED and self.conduit is not None:
             self.mode = Mode.FENCED
             self.conduit.link_lost(self)
-        self._abort()
-
-    def _abort(self) -> None:
-        self._deadline = None
-        if not self._lost:
-            self.transport.abortConnection()  # type: ignore[attr-defined]
-
-    def _stop_deadline(self) -> None:
-        deadline, self._deadline = self._deadline, None
-        if deadline is not None:
-            deadline.cancel()
+        self.abort()
 
     def _cancel_binding(self) -> None:
         binding, self._binding = self._binding, None
         if binding is not None:
             binding.cancel()
-
-    # IPushProducer, towards our own transport
-
-    def pauseProducing(self) -> None:
-        """
-        The transport has enough.
-        """
-        self.congested = True
-        self._flow()
-
-    def resumeProducing(self) -> None:
-        """
-        The transport takes octets again.
-        """
-        self.congested = False
-        self._flow()
 
     def _flow(self) -> None:
         if self.mode is Mode.FRAMED:
@@ -437,11 +376,6 @@ class ServerLink(Protocol):
             self.pump()
         if self.mode in (Mode.PREAMBLE, Mode.PLAIN) and self.served is not None:
             self.served.transport.flow(not self.congested)
-
-    def stopProducing(self) -> None:
-        """
-        The transport is dying; C{connectionLost} follows.
-        """
 
     # Carrier of the inner transport, in the preamble and in plain mode
 
@@ -455,31 +389,12 @@ class ServerLink(Protocol):
         elif self.mode is Mode.PLAIN:
             self.transport.write(octets)
 
-    def carry_close(self) -> None:
-        """
-        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_close>}
-        """
-        self.finish()
-
     def carry_abort(self) -> None:
         """
         @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_abort>}
         """
         self._closing = True
-        self._stop_deadline()
-        self._abort()
-
-    def carry_pause(self) -> None:
-        """
-        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_pause>}
-        """
-        self.transport.pauseProducing()  # type: ignore[attr-defined]
-
-    def carry_resume(self) -> None:
-        """
-        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_resume>}
-        """
-        self.transport.resumeProducing()  # type: ignore[attr-defined]
+        super().carry_abort()
 
     def carry_start_tls(self, context: Any, normal: bool) -> None:
         """
@@ -488,10 +403,4 @@ class ServerLink(Protocol):
         if self.mode is Mode.PREAMBLE:
             self.drain()
             self.preamble.forget_client()
-        self.transport.startTLS(context, normal)  # type: ignore[attr-defined]
-
-    def link_transport(self) -> ITransport | None:
-        """
-        @see: L{Carrier<mem_continuity.layer.roles.Carrier.link_transport>}
-        """
-        return self.transport
+        self._wire.startTLS(context, normal)

@@ -45,7 +45,7 @@ class LinkTests(ConduitCase):
         self.assertIsNot(present, old)
         heard, received = self.server.heard, self.conduit.session.receiver.arrived
         self.conduit.link_received(old, data_header(4) + b"late")
-        old.congested = True
+        old.pauseProducing()
         self.conduit.link_flow(old)
         self.conduit.link_lost(old)
         self.site.settle()
