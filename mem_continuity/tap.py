@@ -241,7 +241,7 @@ def make_mail_service(options: Mapping[str, Any], reactor: Any, out: TextIO) -> 
             raise usage.UsageError(f"the mail folder {root} cannot be used: {error.strerror}") from None
     checkers = options.get("credCheckers")
     if not checkers:
-        checkers = [find_user(data, realm, reactor, how_to_connect(options["listen"], certificate), out)]
+        checkers = [find_user(data, realm, reactor, policy, how_to_connect(options["listen"], certificate), out)]
     is_lax = bool(options["insecure-loopback"])
     factory = continuous(
         MailhostFactory(Portal(ContinuityRealm(realm), checkers), reactor, policy, allow_plaintext=is_lax),
@@ -250,7 +250,9 @@ def make_mail_service(options: Mapping[str, Any], reactor: Any, out: TextIO) -> 
         allow_insecure=is_lax,
         binding=not options["no-binding"],
     )
-    return MailService(factory, endpoints, lock)
+    # What a third party made need not be closed.
+    at_end = [one.close for one in (*checkers, realm, lock) if callable(getattr(one, "close", None))]
+    return MailService(factory, endpoints, at_end)
 
 
 @implementer(IService)
@@ -262,17 +264,20 @@ class MailService(Service):
     """
 
     def __init__(
-        self, factory: Any, endpoints: Sequence[tuple[str, IStreamServerEndpoint]], lock: TextIO | None = None
+        self,
+        factory: Any,
+        endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
+        at_end: Sequence[Callable[[], object]] = (),
     ) -> None:
         """
         @param factory: its C{shutdown}, when it has one, is waited for at the end.
         @param endpoints: each with its description.
-        @param lock: closed at the end.
+        @param at_end: called one after the other when all sessions are over.
         """
         self.factory = factory
         self.ports: list[IListeningPort] = []
         self._endpoints = endpoints
-        self._lock = lock
+        self._at_end = at_end
         self._is_listening = False
         self._failure: Failure | None = None
 
@@ -326,8 +331,8 @@ class MailService(Service):
         shutdown = getattr(self.factory, "shutdown", None)
         if shutdown is not None:
             yield shutdown()
-        if self._lock is not None:
-            self._lock.close()
+        for act in self._at_end:
+            act()
 
 
 def makeService(options: Options) -> IService:

@@ -131,6 +131,8 @@ class TwistdTests(SynchronousTestCase):
             (["--realm", "maildir"], "needs a folder"),
         ):
             self.assertIn(expected, self.fails(*arguments))
+        (self.data / "passwords").write_text("# users\njoe:scrypt:3:8:1:c2FsdA==:aGFzaA==\n")
+        self.assertIn(f"{self.data / 'passwords'}, line 2: N is 3", self.fails("--listen", "tcp:0"))
         self.data = occupied
         self.assertIn("cannot be written", self.fails())
 
@@ -200,6 +202,10 @@ class TwistdTests(SynchronousTestCase):
         assert found is not None
         self.password = found[1]
         self.assertIn("in use by another process", self.fails())
+        own, self.data = self.data, self.folder / "other"
+        for arguments in (["--maildir", str(own / "mail")], ["--realm", f"maildir:{own / 'mail'}"]):
+            self.assertIn(f"{own / 'mail'} cannot be used: it is in use by another server", self.fails(*arguments))
+        self.data = own
         context = ssl.create_default_context(cafile=str(self.data / "certificate.pem"))
         client = imaplib.IMAP4_SSL("127.0.0.1", port, ssl_context=context, timeout=30)
         client.login("demo", self.password)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from weakref import WeakSet
 
+from twisted.logger import Logger
 from twisted.mail.imap4 import MailboxException
 from twisted.mail.interfaces import IAccountIMAP, IMailboxIMAPInfo, INamespacePresenter
 from zope.interface import implementer
@@ -20,6 +21,8 @@ from zope.interface import implementer
 from mem_continuity.mailhost.mailbox import MaildirMailbox
 from mem_continuity.mailhost.maildir import DELIMITER, INBOX, Delivery, FolderNameError, folder_directory
 from mem_continuity.mailhost.store import Store
+
+_log = Logger()
 
 
 @implementer(IMailboxIMAPInfo)
@@ -103,6 +106,7 @@ class MaildirAccount:
         except FolderNameError as error:
             raise MailboxException(str(error)) from None
         except OSError as error:
+            _log.error("a mail folder cannot be changed: {error}", error=error)
             raise MailboxException(f"The mail folder cannot be changed: {error.strerror}") from None
 
     def _check(self, name: str, is_wanted: bool) -> None:
@@ -145,6 +149,7 @@ class MaildirAccount:
         try:
             folder = self.store.folder(name)
         except OSError as error:
+            _log.error("a mail folder cannot be read: {error}", error=error)
             raise MailboxException(f"The mail folder cannot be read: {error.strerror}") from None
         if folder is None:
             return None

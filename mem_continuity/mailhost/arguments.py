@@ -16,15 +16,18 @@ import re
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.mail.imap4 import (
     IllegalClientResponse,
     IllegalMailboxEncoding,
     IllegalOperation,
     LiteralString,
+    MessageSet,
     parseNestedParens,
 )
 
 from mem_continuity.core.policy import Policy
+from mem_continuity.imap.sequence import parse_set
 from mem_continuity.mailhost.maildir import Delivery
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     IMAP4Server = Any
 else:
     from twisted.mail.imap4 import IMAP4Server
+
+_log = Logger()
 
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\["\\])*)"(?: (.*))?', re.DOTALL)
 _LITERAL = re.compile(rb"\{(\d{1,19})(\+?)\}")
@@ -75,6 +80,7 @@ class MessageLiteral:
             try:
                 self._delivery.write(own)
             except OSError as error:
+                _log.error("a message cannot be stored: {error}", error=error)
                 self._refusal = IllegalOperation(f"the message cannot be stored: {error.strerror}")
                 self.drop()
         return None if self._left else rest
@@ -211,6 +217,8 @@ class ArgumentsMixin(IMAP4Server):  # type: ignore[misc]
                     raise OSError(0, "send the literal after the server's continuation")
                 delivery = begin()
             except OSError as error:
+                if error.errno:
+                    _log.error("a message cannot be stored: {error}", error=error)
                 refusal = IllegalOperation(f"the message cannot be stored: {error.strerror}")
                 if not is_sent_ahead:
                     raise refusal from None
@@ -287,7 +295,12 @@ class ArgumentsMixin(IMAP4Server):  # type: ignore[misc]
         """
         A sequence set.
         """
-        return self._parsed(lambda: super(ArgumentsMixin, self).arg_seqset(line))
+        first, _, rest = (line or b"").partition(b" ")
+        try:
+            # All ranges at once: adding one by one takes time of their number's square.
+            return MessageSet(list(parse_set(first))), rest
+        except ValueError:
+            raise IllegalClientResponse("a sequence set is missing or not understood") from None
 
     def arg_flaglist(self, line: bytes) -> Argument:
         """

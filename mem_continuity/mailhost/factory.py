@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 
 from mem_continuity.core.policy import Policy
+from mem_continuity.mailhost.logins import LoginGuard
 from mem_continuity.mailhost.protocol import MailhostProtocol
 
 
@@ -34,6 +35,7 @@ class MailhostFactory(ServerFactory):
         self.portal = portal
         self._reactor = reactor
         self._policy = policy or Policy()
+        self._guard = LoginGuard(self._policy, reactor)
         self._allow_plaintext = allow_plaintext
 
     def buildProtocol(self, addr: IAddress | None) -> MailhostProtocol:
@@ -42,5 +44,5 @@ class MailhostFactory(ServerFactory):
         """
         session = self.protocol(self._policy, self._reactor, self._allow_plaintext)
         session.factory = self
-        session.portal = self.portal
+        session.enter_by(self.portal, self._guard)
         return session

@@ -5,7 +5,8 @@ What Twisted's C{IMAP4Server} does not do is done here: parts of a section (C{<0
 they stand in the message, C{\\Seen} set by reading, messages that vanished left out, and back-pressure: an answer of
 many small items is written no faster than the client reads.
 
-Invariant: a message whose content is asked for is opened before its answer is begun, so an answer is never broken off.
+Invariants: a message whose content is asked for is opened before its answer is begun, so an answer is never broken off.
+What goes wrong with one item is logged and left out, the others are answered, and the command ends in NO.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IConsumer, IPullProducer, IReactorTime
-from twisted.mail.imap4 import FileProducer, MessageSet
+from twisted.logger import Logger
+from twisted.mail.imap4 import FileProducer, MailboxException, MessageSet
 from zope.interface import implementer
 
-from mem_continuity.mailhost.arguments import IMAP4Server
+from mem_continuity.mailhost.arguments import ArgumentsMixin
 from mem_continuity.mailhost.message import MaildirMessage
 from mem_continuity.mailhost.mime import Part
 from mem_continuity.mailhost.octets import Octets, Slice
 from mem_continuity.mailhost.render import envelope, literal, selected_header, structure
+
+_log = Logger()
 
 #: Answers are gathered up to this many octets, then the client must have read them.
 _BURST = 64 * 1024
@@ -67,6 +71,14 @@ class _Flags:
     type = "flags"
 
 
+class _Uid:
+    """
+    The item that UID FETCH always has.
+    """
+
+    type = "uid"
+
+
 def _reads(item: Any) -> bool:
     """
     Whether an item sets C{\\Seen}.
@@ -76,7 +88,7 @@ def _reads(item: Any) -> bool:
     return item.type in ("rfc822", "rfc822text")
 
 
-class FetchMixin(IMAP4Server):  # type: ignore[misc]
+class FetchMixin(ArgumentsMixin):
     """
     The fetching part of the mailhost's protocol.
     """
@@ -84,6 +96,9 @@ class FetchMixin(IMAP4Server):  # type: ignore[misc]
     reactor: IReactorTime
     _unread = 0
     _turn = 0
+    _is_lost: bool
+    #: Something of the command at work could not be answered.
+    _is_incomplete = False
 
     def run_steps(self, steps: Generator[Deferred[Any] | None, None, None]) -> Deferred[None]:
         """
@@ -110,39 +125,107 @@ class FetchMixin(IMAP4Server):  # type: ignore[misc]
         go(None)
         return done
 
+    def do_FETCH(self, tag: bytes, messages: MessageSet, query: list[Any], uid: int = 0) -> None:
+        """
+        FETCH.
+        """
+
+        def steps() -> Generator[Deferred[Any], Any, None]:
+            self._is_incomplete = False
+            # Who reads a long answer slowly is not idle.
+            timeout = self.setTimeout(None)
+            try:
+                found = yield maybeDeferred(self.mbox.fetch, messages, uid=uid)
+                for number, message in found:
+                    yield self.spewMessage(number, message, query, uid)
+            finally:
+                if not self._is_lost:
+                    self.setTimeout(timeout)
+            if self._is_incomplete:
+                self.sendNegativeResponse(tag, b"FETCH failed: some of it cannot be read; the rest is above")
+            else:
+                self.sendPositiveResponse(tag, b"FETCH completed")
+
+        self._run(tag, steps(), b"FETCH")
+
+    select_FETCH = (do_FETCH, ArgumentsMixin.arg_seqset, ArgumentsMixin.arg_fetchatt)
+
     def spewMessage(self, id: int, msg: Any, query: list[Any], uid: int) -> Deferred[None]:
         """
         Answer for one message.
         """
-        if isinstance(msg, MaildirMessage):
-            try:
-                if any(item.type not in ("flags", "uid") for item in query):
-                    msg.octets()
-            except FileNotFoundError:
-                return succeed(None)
-            if any(_reads(item) for item in query) and self.mbox.isWriteable() and "\\Seen" not in msg.getFlags():
-                self.mbox.store(MessageSet(msg.getUID()), ["\\Seen"], 1, uid=True)
-                if not any(item.type == "flags" for item in query):
-                    query = [*query, _Flags()]
         return self.run_steps(self._answer(id, msg, query, uid))
 
+    def _opened(self, msg: MaildirMessage, query: list[Any]) -> bool:
+        """
+        Make a message ready for what is asked of it.
+
+        @return: whether it is there and can be read.
+        """
+        try:
+            if any(item.type not in ("flags", "uid") for item in query):
+                msg.octets()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            _log.error("cannot read message {uid} of {path}: {error}", uid=msg.getUID(), path=str(msg.folder.path), error=error)
+            self._is_incomplete = True
+            return False
+        return True
+
+    def _mark_seen(self, msg: MaildirMessage, query: list[Any]) -> list[Any]:
+        """
+        What reading does to the flags.
+
+        @return: the items to be answered.
+        """
+        if not any(_reads(item) for item in query) or not self.mbox.isWriteable() or "\\Seen" in msg.getFlags():
+            return query
+        try:
+            self.mbox.store(MessageSet(msg.getUID()), ["\\Seen"], 1, uid=True)
+        except MailboxException:
+            return query  # It was logged; the message can be read all the same.
+        return query if any(item.type == "flags" for item in query) else [*query, _Flags()]
+
     def _answer(self, id: int, msg: Any, query: list[Any], uid: int) -> Generator[Deferred[Any] | None, None, None]:
+        if self._is_lost:
+            return
+        if isinstance(msg, MaildirMessage):
+            if not self._opened(msg, query):
+                return
+            query = self._mark_seen(msg, query)
+        if uid and not any(item.type == "uid" for item in query):
+            query = [*query, _Uid()]
         pieces = [b"* %d FETCH (" % id]
+        flushed = 0
+        answered = 0
 
         def flush() -> None:
+            nonlocal flushed
+            flushed += 1
             self.transport.write(b"".join(pieces))
             pieces.clear()
 
-        for place, item in enumerate(query):
-            if place:
+        for item in query:
+            kept, flushed_before = len(pieces), flushed
+            if answered:
                 pieces.append(b" ")
-            if item.type == "body":
-                yield self.spew_body(item, id, msg, pieces.append, flush)
-            else:
-                yield getattr(self, f"spew_{item.type}")(id, msg, pieces.append, flush)
-        if uid and not any(item.type == "uid" for item in query):
-            pieces.append(b" ")
-            yield self.spew_uid(id, msg, pieces.append, flush)
+            try:
+                if item.type == "body":
+                    waited = self.spew_body(item, id, msg, pieces.append, flush)
+                else:
+                    waited = getattr(self, f"spew_{item.type}")(id, msg, pieces.append, flush)
+            except Exception:
+                if flushed != flushed_before:
+                    raise  # Half of it is written.
+                _log.failure("an item of a message cannot be answered")
+                self._is_incomplete = True
+                del pieces[kept:]
+                continue
+            answered += 1
+            yield waited
+        if not answered:
+            return
         pieces.append(b")\r\n")
         answer = b"".join(pieces)
         self._unread += len(answer)

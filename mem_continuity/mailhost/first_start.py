@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.portal import IRealm
 from twisted.internet.interfaces import IReactorTime
 
+from mem_continuity.core.policy import Policy
 from mem_continuity.mailhost import passwords
 from mem_continuity.mailhost.certificate import check_certificate, make_certificate
 from mem_continuity.mailhost.realm import MaildirRealm
@@ -82,11 +82,14 @@ def how_to_connect(listen: Sequence[str], certificate: tuple[Path, str] | None) 
     return "\n".join(lines)
 
 
-def find_user(data: Path, realm: IRealm, reactor: IReactorTime, connect: str, out: TextIO) -> ICredentialsChecker:
+def find_user(
+    data: Path, realm: IRealm, reactor: IReactorTime, policy: Policy, connect: str, out: TextIO
+) -> passwords.HashedPasswords:
     """
     The user of the embedded default; made, with a password, when there is none.
 
     @param realm: gets the first mail when it is the mailhost's.
+    @param policy: the limits of logins.
     @param connect: see L{how_to_connect}.
     @param out: where the password is shown.
     @raise SetupError: something cannot be read or written.
@@ -102,7 +105,7 @@ def find_user(data: Path, realm: IRealm, reactor: IReactorTime, connect: str, ou
             passwords.write_passwords(path, {USER: passwords.PasswordHash.of(password)})
             out.write(f"{connect}\nPassword:  {password}   (shown this once; to get another, remove {path})\n")
             out.flush()
-        return passwords.HashedPasswords(passwords.read_passwords(path), reactor)
+        return passwords.HashedPasswords(passwords.read_passwords(path), reactor, policy)
     except OSError as error:
         raise SetupError(f"{error.filename or data} cannot be written: {error.strerror}") from None
     except ValueError as error:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -23,11 +23,11 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from mem_continuity.mailhost import index
+from mem_continuity.mailhost.linking import Linking
 from mem_continuity.mailhost.maildir import (
     Delivery,
     Name,
     clear_stale,
-    copy_base,
     known_flags,
     listing,
     make_maildir,
@@ -113,6 +113,7 @@ class Folder:
         # In the order of their making: who came first is told first, and so gets what is recent.
         self._views: WeakKeyDictionary[IFolderView, None] = WeakKeyDictionary()
         self._watchers = 0
+        self._linkings = 0
         self._looking: LoopingCall | None = None
         self._seen: tuple[int, int] | None = None
         self._is_loaded = False
@@ -167,7 +168,7 @@ class Folder:
 
         @raise OSError: the directory cannot be read.
         """
-        if self.is_deleted:
+        if self.is_deleted or self._linkings:
             return
         now = time.time_ns()
         stamps = (os.stat(self.path / "new").st_mtime_ns, os.stat(self.path / "cur").st_mtime_ns)
@@ -293,25 +294,30 @@ class Folder:
         answer.addErrback(failed)
         return answer
 
-    def link(self, sources: Sequence[tuple[Path, Name]]) -> list[int]:
+    @contextmanager
+    def linking(self) -> Iterator[Linking]:
         """
-        Add messages that are already files on this file system, without copying them; all or none.
-
-        @param sources: each file, and the name whose flags and sizes it keeps.
-        @return: their UIDs, in the same order, rising.
-        @raise OSError: the file system cannot do that, or a file is gone.
+        Add messages that are already files on this file system, without copying them; all or none.  It may take many turns
+        of the reactor: until it is over, the folder is not looked at, so that none of them is seen before its time.
         """
-        places: dict[str, tuple[str, str]] = {}
+        one = Linking(self)
+        self._linkings += 1
         try:
-            for source, name in sources:
-                fresh = Name(copy_base(name), name.letters)
-                os.link(source, self.path / "cur" / fresh.filename)
-                places[fresh.base] = ("cur", fresh.filename)
-            sync_directory(self.path / "cur")
-        except OSError:
-            for directory, filename in places.values():
-                (self.path / directory / filename).unlink(missing_ok=True)
-            raise
+            yield one
+        finally:
+            self._linkings -= 1
+            one.undo()
+
+    def take_in_links(self, places: dict[str, tuple[str, str]]) -> list[int]:
+        """
+        What a L{Linking} made is there.
+
+        @return: the UIDs, in the order given, rising.
+        @raise OSError: the folder is gone, or cannot be written.
+        """
+        if self.is_deleted:
+            raise FileNotFoundError("the folder is gone")
+        sync_directory(self.path / "cur")
         return self._take_in(places, is_ours=True)
 
     def claim(self, uids: Iterable[int]) -> set[int]:

@@ -13,11 +13,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from shutil import copyfileobj
-from time import monotonic
 from typing import Any, BinaryIO
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.mail.imap4 import IMAP4Exception, MailboxException, MessageSet, ReadOnlyMailbox, statusRequestHelper
 from twisted.mail.interfaces import (
     ICloseableMailboxIMAP,
@@ -30,12 +30,13 @@ from zope.interface import implementer
 
 from mem_continuity.mailhost.folder import Folder, Worker
 from mem_continuity.mailhost.interfaces import IExpungeListener
+from mem_continuity.mailhost.linking import link_all
 from mem_continuity.mailhost.maildir import DELIMITER, LETTERS, Delivery, Name, known_flags
 from mem_continuity.mailhost.message import MaildirMessage, parse_date
-from mem_continuity.mailhost.search import compile_search
+from mem_continuity.mailhost.search import compile_search, find_all
 
-#: A search gives way to others after so many seconds.
-_SLICE = 0.01
+_log = Logger()
+
 
 
 @implementer(IMailboxIMAP, ICloseableMailboxIMAP, ISearchableIMAPMailbox, IMessageIMAPCopier)
@@ -300,6 +301,7 @@ class MaildirMailbox:
         try:
             act()
         except OSError as error:
+            _log.error("a folder cannot be written: {error}", error=error)
             raise MailboxException(f"The folder cannot be written: {error.strerror}") from None
 
     # New messages
@@ -352,7 +354,8 @@ class MaildirMailbox:
         own = [one for one in messages if isinstance(one, MaildirMessage)]
         if len(own) == len(messages):
             try:
-                return self.folder.link([(one.folder.find(one.entry), one.entry.name) for one in own])
+                uids: list[int] = yield link_all(self.folder, own, self._clock)
+                return uids
             except OSError:
                 pass  # Other file systems, no hard links, or a file was renamed: by their octets then.
         copied: list[int] = []
@@ -373,28 +376,7 @@ class MaildirMailbox:
 
         @raise IllegalQueryError: the query is not understood.
         """
-        prepared = compile_search(query, len(self._uids), self._uids[-1] if self._uids else 0)
-        found: list[int] = []
-        waiting = iter(list(self._uids))
-        answer: Deferred[list[int]] = Deferred()
-
-        def step() -> None:
-            until = monotonic() + _SLICE
-            try:
-                for one in waiting:
-                    message = self._message(one)
-                    try:
-                        if message is not None and prepared.test(self._number(one), message):
-                            found.append(self._number(one))
-                    except FileNotFoundError:
-                        continue  # Removed by another program: it matches nothing.
-                    if prepared.reads_files and monotonic() > until:
-                        self._clock.callLater(0, step)
-                        return
-            except Exception:
-                answer.errback()
-                return
-            answer.callback(found)
-
-        step()
-        return answer
+        matches = compile_search(query, len(self._uids), self._uids[-1] if self._uids else 0)
+        there = ((uid, self._message(uid)) for uid in list(self._uids))
+        numbered = ((self._number(uid), message) for uid, message in there if message is not None)
+        return find_all(matches, numbered, self._clock)

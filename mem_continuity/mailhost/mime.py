@@ -25,6 +25,8 @@ _DEEPEST = 20
 _MOST_PARTS = 1000
 #: A header longer than this ends there.
 _LONGEST_HEADER = 256 * 1024
+#: So much of a header field is looked at for parameters: the library takes time of the square of it.
+_LONGEST_PARAMETERS, _MOST_PARAMETERS = 4 * 1024, 100
 #: Structure is told in ASCII; the octets themselves are sent as they are.
 _SEVEN_BIT = bytes(range(128)) + b"?" * 128
 
@@ -92,8 +94,14 @@ class Part:
         """
         The parameters of a header field, decoded; empty when there is no such field or it makes no sense.
         """
+        pieces = str(self.headers.get(header, ""))[:_LONGEST_PARAMETERS].split(";", _MOST_PARAMETERS)
+        value = ";".join(pieces[:_MOST_PARAMETERS])
+        if ";" not in value:
+            return []
+        shortened = Message()
+        shortened[header] = value
         try:
-            found = self.headers.get_params([], header)
+            found = shortened.get_params([], header)
             return [(name, collapse_rfc2231_value(value)) for name, value in found[1:]]
         except (ValueError, TypeError, LookupError, AttributeError):
             return []
@@ -103,13 +111,13 @@ def header_fields(header: bytes) -> list[tuple[bytes, bytes]]:
     """
     The fields of a header as they stand there: (name in lower case, the octets of the field with its folding and CRLF).
     """
-    fields: list[tuple[bytes, bytes]] = []
+    folded: list[list[bytes]] = []
     for line in header.splitlines(keepends=True):
-        if line[:1] in (b" ", b"\t") and fields:
-            fields[-1] = (fields[-1][0], fields[-1][1] + line)
+        if line[:1] in (b" ", b"\t") and folded:
+            folded[-1].append(line)
         elif b":" in line:
-            fields.append((line.partition(b":")[0].strip().lower(), line))
-    return fields
+            folded.append([line])
+    return [(lines[0].partition(b":")[0].strip().lower(), b"".join(lines)) for lines in folded]
 
 
 def parse(octets: Octets) -> Part:
@@ -154,25 +162,28 @@ def _between_boundaries(part: Part, budget: list[int]) -> list[tuple[int, int]]:
     opened: int | None = None
     at = part.body
     while budget[0] > 0:
-        at = part.octets.find(delimiter, at, part.end)
-        if at < 0:
-            break
+        # What counts is at the begin of a line, which is that of the body too.
+        if at != part.body or part.octets.read(at, len(delimiter)) != delimiter:
+            found = part.octets.find(b"\n" + delimiter, at, part.end)
+            if found < 0:
+                break
+            at = found + 1
+        # What turns out to be no boundary costs as much as one.
+        budget[0] -= 1
         line = part.octets.read(at + len(delimiter), min(1024, part.end - at - len(delimiter)))
         tail, newline, _ = line.partition(b"\n")
         closes = tail.startswith(b"--")
-        begins_line = at == part.body or part.octets.read(at - 1, 1) == b"\n"
-        if not begins_line or (tail[2:] if closes else tail).strip(b" \t\r"):
+        if (tail[2:] if closes else tail).strip(b" \t\r"):
             at += len(delimiter)
             continue
         if opened is not None:
             # The line end before a boundary belongs to the boundary.
             ranges.append((opened, max(opened, at - 2)))
         opened = None
-        at += len(delimiter) + len(tail) + len(newline)
+        at += len(delimiter) + len(tail)
         if closes:
             return ranges
-        opened = min(at, part.end)
-        budget[0] -= 1
+        opened = min(at + len(newline), part.end)
     if opened is not None:
         ranges.append((opened, part.end))
     return ranges

@@ -15,6 +15,8 @@ from pathlib import Path
 
 _PIECE = 1024 * 1024
 _PEEK = 64 * 1024
+#: What is looked for is near, or the message is long: then many readings do not matter.
+_SEARCHED = 64 * 1024
 
 
 class Octets:
@@ -42,11 +44,11 @@ class Octets:
         The first place of C{wanted} that lies wholly in C{start:end}, or -1.
         """
         while start < end:
-            piece = self.read(start, min(_PIECE, end - start))
+            piece = self.read(start, min(_SEARCHED, end - start))
             at = piece.find(wanted)
             if at >= 0:
                 return start + at
-            if len(piece) < _PIECE:
+            if len(piece) < _SEARCHED:
                 return -1
             start += len(piece) - len(wanted) + 1
         return -1

@@ -16,11 +16,13 @@ from collections.abc import Generator
 from ipaddress import ip_address
 from typing import Any
 
+from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.interfaces import IReactorTime, ISSLTransport
 from twisted.logger import Logger
 from twisted.mail.imap4 import (
     IllegalClientResponse,
+    IllegalQueryError,
     IMAP4Exception,
     LOGINCredentials,
     MessageSet,
@@ -31,12 +33,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mem_continuity.core.policy import Policy
+from mem_continuity.imap.sequence import uid_ranges
 from mem_continuity.mailhost.arguments import ArgumentsMixin, IMAP4Server, own_tables
-from mem_continuity.mailhost.fetch import FetchMixin
 from mem_continuity.mailhost.interfaces import IExpungeListener
+from mem_continuity.mailhost.logins import GuardedPortal, LoginGuard
 from mem_continuity.mailhost.mailbox import MaildirMailbox
 from mem_continuity.mailhost.maildir import Delivery
 from mem_continuity.mailhost.render import string
+from mem_continuity.mailhost.storing import StoreMixin
 
 _log = Logger()
 
@@ -44,16 +48,9 @@ _STATUS_ITEMS = ("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN")
 _CHARSETS = (b"US-ASCII", b"UTF-8")
 
 
-def _uid_set(uids: list[int]) -> bytes:
-    chosen = MessageSet()
-    for uid in uids:
-        chosen.add(uid)
-    return str(chosen).encode("ascii")
-
-
 @own_tables
 @implementer(IExpungeListener)
-class MailhostProtocol(ArgumentsMixin, FetchMixin):
+class MailhostProtocol(StoreMixin):
     """
     One session.
 
@@ -72,6 +69,13 @@ class MailhostProtocol(ArgumentsMixin, FetchMixin):
         self.policy = policy
         self.reactor = reactor
         self.allow_plaintext = allow_plaintext
+        self.attempts: GuardedPortal | None = None
+
+    def enter_by(self, portal: Portal, guard: LoginGuard) -> None:
+        """
+        Log in there, as often as the guard lets.  Called by the factory.
+        """
+        self.portal = self.attempts = GuardedPortal(portal, guard, self)
 
     # Before login
 
@@ -99,19 +103,16 @@ class MailhostProtocol(ArgumentsMixin, FetchMixin):
             announced[name] = None
         return announced
 
-    def authenticateLogin(self, user: bytes, passwd: bytes) -> Deferred[Any]:
+    def peer(self) -> str:
         """
-        Ask the portal, and read nothing more until it has answered.
+        The address that the client comes from; empty when it has none.
         """
-        answer: Deferred[Any] = Deferred()
-        self.block()
+        return str(getattr(self.transport.getPeer(), "host", ""))
 
-        def settled(result: Any) -> None:
-            answer.callback(result)
-            self.unblock()
-
-        maybeDeferred(super().authenticateLogin, user, passwd).addBoth(settled)
-        return answer
+    def connectionLost(self, reason: Any) -> None:
+        super().connectionLost(reason)
+        if self.attempts is not None and self.attempts.waiting is not None:
+            self.attempts.waiting.cancel()
 
     def do_LOGOUT(self, tag: bytes) -> None:
         """
@@ -132,13 +133,16 @@ class MailhostProtocol(ArgumentsMixin, FetchMixin):
         done.addBoth(lambda _: self.unblock())
 
     def _failed(self, reason: Failure, tag: bytes, command: bytes) -> None:
-        if reason.check(IllegalClientResponse):
-            self.sendBadResponse(tag, self._plain(reason))
+        if reason.check(IllegalClientResponse, IllegalQueryError):
+            self.sendBadResponse(tag, command + b": " + self._plain(reason))
         elif reason.check(IMAP4Exception):
             self.sendNegativeResponse(tag, command + b" failed: " + self._plain(reason))
+        elif isinstance(reason.value, OSError):
+            why = reason.value.strerror or "a file is gone"
+            _log.error("{command} failed: {error}", command=command.decode("ascii"), error=reason.value)
+            self.sendNegativeResponse(tag, b"[UNAVAILABLE] " + command + b" failed: " + why.encode("ascii", "replace"))
         else:
-            if not reason.check(OSError):
-                _log.failure("a mail command failed", failure=reason)
+            _log.failure("a mail command failed", failure=reason)
             self.sendNegativeResponse(tag, b"[SERVERBUG] " + command + b" failed; look into the server's log")
 
     @staticmethod
@@ -308,8 +312,8 @@ class MailhostProtocol(ArgumentsMixin, FetchMixin):
             if isinstance(target, MaildirMailbox):
                 copied = yield target.copy_all(chosen)
                 if chosen:
-                    sources = _uid_set([message.getUID() for message in chosen])
-                    code = b"[COPYUID %d %b %b] " % (target.getUIDValidity(), sources, _uid_set(copied))
+                    sources = uid_ranges(message.getUID() for message in chosen)
+                    code = b"[COPYUID %d %b %b] " % (target.getUIDValidity(), sources, uid_ranges(copied))
             else:
                 for message in chosen:
                     opened = message.open()

@@ -2,14 +2,18 @@
 Users and their Maildirs: one folder for each user below a root.
 
 Invariants: all sessions of one user share one L{Store<mem_continuity.mailhost.store.Store>}; a user's name reaches
-the file system only through L{user_directory}, so no name leaves the root, hides, or meets another's.
+the file system only through L{user_directory}, so no name leaves the root, hides, or meets another's.  A root belongs to one
+realm at a time, of all processes: two would give the same UID to different messages.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, finalize
 
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm
@@ -26,6 +30,8 @@ from mem_continuity.mailhost.store import Store
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+@.")
 _LONGEST = 200
+#: No user's directory begins with a dot.
+_LOCK = ".mem-continuity-lock"
 
 
 def user_directory(user: str) -> str:
@@ -56,6 +62,23 @@ def disk_worker(reactor: IReactorTime) -> Worker:
     return run
 
 
+def _lock(root: Path) -> int:
+    """
+    Have the root for this realm alone, until the descriptor that is returned is closed.
+
+    @raise OSError: somebody else has it, or it cannot be written.
+    """
+    descriptor = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno == errno.EWOULDBLOCK:
+            raise BlockingIOError(errno.EWOULDBLOCK, "it is in use by another server", str(root)) from None
+        raise
+    return descriptor
+
+
 @implementer(IRealm)
 class MaildirRealm:
     """
@@ -66,13 +89,20 @@ class MaildirRealm:
         """
         @param root: the folder that has a Maildir for each user; made when it is not there.
         @param policy: C{folder_interval} is used from it.
-        @raise OSError: it cannot be made.
+        @raise OSError: it cannot be made, or another realm, maybe of another process, has it.
         """
         self._root = root
         self._reactor = reactor
         self._interval = (policy or Policy()).folder_interval
         self._stores: WeakValueDictionary[str, Store] = WeakValueDictionary()
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._unlock = finalize(self, os.close, _lock(root))
+
+    def close(self) -> None:
+        """
+        Give the root free for another realm.  Called when the service has stopped; the realm is not used after that.
+        """
+        self._unlock()
 
     def store(self, user: str) -> Store:
         """

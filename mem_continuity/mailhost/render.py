@@ -14,6 +14,8 @@ from mem_continuity.mailhost.mime import Part, header_fields
 
 _QUOTABLE = frozenset(range(0x20, 0x7F))
 _LONGEST_QUOTED = 1000
+#: Octets of an address field that are read; mail programs write far less, and reading takes a stack frame per comment.
+_LONGEST_ADDRESSES = 16 * 1024
 
 
 def literal(data: bytes) -> bytes:
@@ -53,8 +55,13 @@ def _unfolded(field: bytes) -> bytes:
 def _addresses(field: bytes | None) -> bytes:
     if not field:
         return b"NIL"
+    try:
+        found = getaddresses([field[:_LONGEST_ADDRESSES].decode("latin-1")])
+    except (RecursionError, ValueError, IndexError):
+        # Nested without end, or broken in a way that the library does not expect.
+        return b"NIL"
     answer = []
-    for name, address in getaddresses([field.decode("latin-1")]):
+    for name, address in found:
         mailbox, _, host = address.rpartition("@") if "@" in address else (address, "", "")
         parts = [one.encode("latin-1", "replace") for one in (name, mailbox, host)]
         answer.append(b"(" + b" ".join((string(parts[0] or None), b"NIL", string(parts[1]), string(parts[2]))) + b")")

@@ -12,16 +12,21 @@ regard to case, decoded from its MIME encodings.
 from __future__ import annotations
 
 import datetime
+from codecs import lookup
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from email import message_from_bytes
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from email.utils import parsedate_to_datetime
+from time import monotonic
 from typing import Any
 
-from twisted.mail.imap4 import IllegalIdentifierError, IllegalQueryError, parseIdList
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.mail.imap4 import IllegalQueryError
 
+from mem_continuity.imap.sequence import NumberSet, parse_set
 from mem_continuity.mailhost.message import MaildirMessage
 from mem_continuity.mailhost.mime import Part, header_fields
 
@@ -34,26 +39,18 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 #: The most of a text part that is decoded and looked through.
 _LONGEST_TEXT = 4 * 1024 * 1024
 _DEEPEST = 50
-
-
-@dataclass(slots=True)
-class Search:
-    """
-    A query made ready.
-
-    @ivar test: whether a message, with its sequence number, is wanted.
-    @ivar reads_files: whether the test opens messages, and so takes time.
-    """
-
-    test: Test
-    reads_files: bool
+#: A search gives way to others after so many seconds.
+_SLICE = 0.01
+#: Digits of a size; the standard has 32 bits, and reading takes time of the square of the digits.
+_MOST_DIGITS = 19
+#: Codecs of host names: they take time of the square of the text.
+_NOT_FOR_TEXT = ("idna", "punycode")
 
 
 class _Compiler:
     def __init__(self, last_number: int, last_uid: int) -> None:
         self._last_number = last_number
         self._last_uid = last_uid
-        self.reads_files = False
 
     def all_of(self, query: list[Any], depth: int = 0) -> Test:
         if not query or depth > _DEEPEST:
@@ -98,7 +95,7 @@ class _Compiler:
 
     def _number(self, keys: Iterator[Any]) -> int:
         text = self._text(keys)
-        if not (text.isascii() and text.isdigit()):
+        if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
             raise IllegalQueryError("A size in the search is not a number")
         return int(text)
 
@@ -116,8 +113,8 @@ class _Compiler:
     @staticmethod
     def _set(raw: bytes, last: int) -> Callable[[int], bool]:
         try:
-            chosen = parseIdList(raw, max(last, 1))
-        except IllegalIdentifierError:
+            chosen = NumberSet(parse_set(raw), max(last, 1))
+        except ValueError:
             raise IllegalQueryError("A sequence set in the search is not understood") from None
         return lambda number: number in chosen
 
@@ -154,17 +151,14 @@ class _Compiler:
         return lambda _, message: wanted(message.getUID())
 
     def _key_larger(self, keys: Iterator[Any], depth: int) -> Test:
-        self.reads_files = True
         size = self._number(keys)
         return lambda _, message: message.getSize() > size
 
     def _key_smaller(self, keys: Iterator[Any], depth: int) -> Test:
-        self.reads_files = True
         size = self._number(keys)
         return lambda _, message: message.getSize() < size
 
     def _by_date(self, keys: Iterator[Any], compare: Callable[[datetime.date, datetime.date], bool]) -> Test:
-        self.reads_files = True
         day = self._date(keys)
         return lambda _, message: compare(_arrived(message), day)
 
@@ -178,7 +172,6 @@ class _Compiler:
         return self._by_date(keys, lambda date, day: date >= day)
 
     def _by_sent(self, keys: Iterator[Any], compare: Callable[[datetime.date, datetime.date], bool]) -> Test:
-        self.reads_files = True
         day = self._date(keys)
 
         def test(_: int, message: MaildirMessage) -> bool:
@@ -197,7 +190,6 @@ class _Compiler:
         return self._by_sent(keys, lambda date, day: date >= day)
 
     def _by_header(self, name: str, keys: Iterator[Any]) -> Test:
-        self.reads_files = True
         wanted = self._text(keys).casefold()
         raw_name = name.lower().encode("utf-8")
         return lambda _, message: any(
@@ -223,12 +215,10 @@ class _Compiler:
         return self._by_header("subject", keys)
 
     def _key_body(self, keys: Iterator[Any], depth: int) -> Test:
-        self.reads_files = True
         wanted = self._text(keys).casefold()
         return lambda _, message: any(wanted in text.casefold() for text in _texts(message.part))
 
     def _key_text(self, keys: Iterator[Any], depth: int) -> Test:
-        self.reads_files = True
         wanted = self._text(keys).casefold()
 
         def test(_: int, message: MaildirMessage) -> bool:
@@ -279,19 +269,51 @@ def _texts(part: Part) -> Iterator[str]:
         if isinstance(payload, bytes):
             charset = dict(part.parameters()).get("charset", "utf-8")
             try:
+                if lookup(charset).name in _NOT_FOR_TEXT:
+                    raise LookupError(charset)
                 yield payload.decode(charset, "replace")
-            except LookupError:
+            except (LookupError, ValueError):
+                # A charset that is not known, or only looks like one.
                 yield payload.decode("latin-1")
 
 
-def compile_search(query: list[Any], last_number: int, last_uid: int) -> Search:
+def compile_search(query: list[Any], last_number: int, last_uid: int) -> Test:
     """
     Make a query ready.
 
+    @return: whether a message, with its sequence number, is wanted.
     @param query: keys and lists of keys, as Twisted's parser gives them: L{bytes}, L{list}, and C{None} for NIL.
     @param last_number: the highest sequence number, which C{*} stands for.
     @param last_uid: the highest UID.
     @raise IllegalQueryError: the query is not understood.
     """
-    compiler = _Compiler(last_number, last_uid)
-    return Search(compiler.all_of(list(query)), compiler.reads_files)
+    return _Compiler(last_number, last_uid).all_of(list(query))
+
+
+def find_all(matches: Test, messages: Iterator[tuple[int, MaildirMessage]], clock: IReactorTime) -> Deferred[list[int]]:
+    """
+    The numbers of those that match, in their order; others get their turn meanwhile.
+
+    @param messages: each with its sequence number, made when it is asked for.
+    """
+    found: list[int] = []
+    answer: Deferred[list[int]] = Deferred()
+
+    def step() -> None:
+        until = monotonic() + _SLICE
+        try:
+            for number, message in messages:
+                # A file that another program removed matches nothing.
+                with suppress(FileNotFoundError):
+                    if matches(number, message):
+                        found.append(number)
+                if monotonic() > until:
+                    clock.callLater(0, step)
+                    return
+        except Exception:
+            answer.errback()
+            return
+        answer.callback(found)
+
+    step()
+    return answer

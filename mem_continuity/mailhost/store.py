@@ -15,6 +15,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from mem_continuity.mailhost.folder import Folder, Worker
 from mem_continuity.mailhost.index import replace_file
@@ -26,6 +27,8 @@ from mem_continuity.mailhost.maildir import (
     folder_name,
     make_maildir,
 )
+
+_log = Logger()
 
 _SUBSCRIPTIONS = "subscriptions"
 _VALIDITY = "mem-continuity-uidvalidity"
@@ -124,7 +127,10 @@ class Store:
         folder = self._folders.pop(directory, None)
         if folder is not None:
             folder.deleted()
-        shutil.rmtree(doomed)
+        # Away from the reactor: many files take their time.  Nobody sees them there any more.
+        self.work(lambda: shutil.rmtree(doomed)).addErrback(
+            lambda reason: _log.error("{path} cannot be removed: {error}", path=str(doomed), error=reason.value)
+        )
 
     def rename(self, old: str, new: str) -> None:
         """

@@ -76,7 +76,9 @@ class DialogueCase(TestCase):
         make_certificate(self.pem, datetime.datetime.now(datetime.UTC))
         self.realm = MaildirRealm(self.root, reactor, self.policy)
         users = {b"joe": PasswordHash.of(PASSWORD)}
-        self.portal = Portal(self.realm, [HashedPasswords(users, reactor)])
+        checker = HashedPasswords(users, reactor, self.policy)
+        self.addCleanup(checker.close)
+        self.portal = Portal(self.realm, [checker])
         return self.listen(MailhostFactory(self.portal, reactor, self.policy))
 
     @inlineCallbacks

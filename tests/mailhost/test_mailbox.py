@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from mem_continuity.mailhost import linking
 from mem_continuity.mailhost.account import MaildirAccount, matches
 from mem_continuity.mailhost.interfaces import IExpungeListener
 from mem_continuity.mailhost.mailbox import MaildirMailbox
@@ -244,6 +245,7 @@ class OtherProgramTests(MailboxCase):
         self.drop("9")
         before = (view.getUIDValidity(), [1, 3, 4])
         self.one.logout()
+        self.realm.close()
         realm = MaildirRealm(self.root, self.clock)
         again = realm.requestAvatar(b"joe", None, IAccountIMAP)[1].select("INBOX")
         assert again is not None
@@ -259,9 +261,19 @@ class OtherProgramTests(MailboxCase):
         self.add(view)
         self.drop("crashed")
         self.one.logout()
+        self.realm.close()
         again = MaildirRealm(self.root, self.clock).requestAvatar(b"joe", None, IAccountIMAP)[1].select("INBOX")
         assert again is not None
         self.assertEqual(self.uids(again), [1, 2])
+
+    def test_one_realm_at_a_time(self) -> None:
+        """
+        Two would give the same UID to different messages.
+        """
+        error = self.assertRaises(BlockingIOError, MaildirRealm, self.root, self.clock)
+        self.assertEqual(error.strerror, "it is in use by another server")
+        self.realm.close()
+        MaildirRealm(self.root, self.clock).close()
 
     def test_failed_append_leaves_nothing(self) -> None:
         view, _ = self.select(self.one)
@@ -358,3 +370,39 @@ class FolderTests(MailboxCase):
         os.unlink(view.folder.find(messages[1].entry))
         self.failureResultOf(target.copy_all(messages), FileNotFoundError)
         self.assertEqual(target.take_expunged(), [4], "all or none")
+
+    def test_copy_in_turns(self) -> None:
+        """
+        Many messages are copied some at a time; none is seen before the last is there, and they keep their order.
+        """
+        self.patch(linking, "_AT_ONCE", 2)
+        view, _ = self.select(self.one)
+        self.one.create("A")
+        target, _ = self.select(self.other, "A")
+        for number in range(5):
+            self.add(view, b"%d\r\n" % number)
+        messages = [message for _, message in view.fetch(MessageSet(1, None), False)]
+        copied = target.copy_all(messages)
+        self.assertNoResult(copied)
+        target.folder.look()
+        self.assertEqual(target.getMessageCount(), 0)
+        self.clock.advance(0)
+        self.assertEqual(self.successResultOf(copied), [1, 2, 3, 4, 5])
+        contents = [message.open().read() for _, message in target.fetch(MessageSet(1, None), True)]
+        self.assertEqual(contents, [b"%d\r\n" % number for number in range(5)])
+        (self.root / "joe" / ".A" / "new" / "later").write_bytes(b"x")
+        target.folder.look()
+        self.assertEqual(target.getMessageCount(), 6)
+
+    def test_copy_is_interrupted(self) -> None:
+        self.patch(linking, "_AT_ONCE", 2)
+        view, _ = self.select(self.one)
+        self.one.create("A")
+        target, _ = self.select(self.other, "A")
+        for _ in range(5):
+            self.add(view)
+        copied = target.copy_all([message for _, message in view.fetch(MessageSet(1, None), False)])
+        self.one.delete("A")
+        self.clock.pump([0] * 5)
+        self.failureResultOf(copied, OSError)
+        self.assertEqual(os.listdir(self.root / "joe" / "tmp"), [])

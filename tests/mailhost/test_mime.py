@@ -5,6 +5,7 @@ Parts of messages, and what FETCH says of them.
 from __future__ import annotations
 
 from pathlib import Path
+from time import process_time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,6 +102,39 @@ class MimeTests(SynchronousTestCase):
         wide = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\n\r\n" * 5000
         self.assertLess(structure(parse(self._octets(deep)), False).count(b"rfc822"), 50)
         self.assertLess(structure(parse(self._octets(wide)), False).count(b"plain"), 1500)
+
+    def test_addresses_without_end(self) -> None:
+        for field in (b"(" * 2000, b"(" * 100000, b"a:" * 3000, b"a:" * 100000):
+            answer = envelope(parse(self._octets(b"Subject: x\r\nFrom: a@b\r\nTo: " + field + b"\r\n\r\n")))
+            one = b'((NIL NIL "a" "b"))'
+            self.assertEqual(answer, b'(NIL "x" ' + b" ".join([one] * 3) + b" NIL NIL NIL NIL NIL)")
+
+    def test_long_address_field_is_cut(self) -> None:
+        answer = envelope(parse(self._octets(b"To: " + b"a@b, " * 60000 + b"\r\n\r\n")))
+        self.assertTrue(1000 < answer.count(b"(NIL NIL") < 4000)
+
+    def test_time(self) -> None:
+        """
+        What once took the square of its size: a parameter, false boundaries within lines, lines that only begin like one.
+        """
+        kind = b"Content-Type: multipart/mixed; "
+        for content in (
+            kind + b'x="' + b";" * 100000 + b"\r\n\r\nhi\r\n",
+            kind + b"boundary=b\r\n\r\n" + (b"--b\r\n" + kind + b'x="' + b";" * 4000 + b"\r\n\r\n") * 900,
+            kind + b"boundary=a\r\n\r\nx" + b"--a" * 700000 + b"\r\n",
+            kind + b"boundary=a\r\n\r\n" + b"--a--x\r\n" * 250000,
+            b"Subject: x\r\n" + b" \r\n" * 80000 + b"\r\n",
+        ):
+            octets = self._octets(content)
+            began = process_time()
+            structure(parse(octets), True)
+            self.assertLess(process_time() - began, 2.0, content[:60])
+
+    def test_parameters_of_a_long_field(self) -> None:
+        field = b"Content-Type: text/plain; charset=utf-8; " + b"; ".join(b"p%d=x" % number for number in range(5000))
+        answer = structure(parse(self._octets(field + b"\r\n\r\n")), False)
+        self.assertIn(b'("charset" "utf-8" "p0" "x"', answer)
+        self.assertLess(answer.count(b'"p'), 110)
 
     def test_strings(self) -> None:
         self.assertEqual(string(None), b"NIL")

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import os
 from io import BytesIO
+from time import process_time
 from typing import Any
 
 from twisted.mail.imap4 import IllegalQueryError
 
+from mem_continuity.mailhost import search
 from tests.mailhost.test_mailbox import MailboxCase
 
 
@@ -68,11 +70,32 @@ class SearchTests(MailboxCase):
             deep = [deep]
         queries: list[list[Any]] = [
             [], [b"NOPE"], [b"NOT"], [b"LARGER", b"x"], [b"ON", b"x-y-z"], [b"1:x"], [[]], deep, [b"NOT"] * 100,
-            [b"FROM", [b"x"]],
+            [b"FROM", [b"x"]], [b"LARGER", b"1" * 5000], [b"UID", b"1" * 5000], [b"1" * 5000],
         ]  # fmt: skip
         for query in queries:
             with self.assertRaises(IllegalQueryError, msg=repr(query)):
                 self.view.search(query, False)
+
+    def test_charsets_that_are_none(self) -> None:
+        for charset in (b"idna", b"punycode", b"undefined", b'"\0"', b"hex", b"nope", b"utf-7"):
+            self.add(self.view, b"Content-Type: text/plain; charset=" + charset + b"\r\n\r\nneedle \xff\r\n")
+        self.assertEqual(self.found(b"TEXT", b"needle"), [4, 5, 6, 7, 8, 9, 10])
+
+    def test_many_ranges(self) -> None:
+        odd = b",".join(b"%d" % number for number in range(1, 20000, 2))
+        began = process_time()
+        self.assertEqual(self.found(odd), [1, 3])
+        self.assertLess(process_time() - began, 2.0)
+
+    def test_others_get_their_turn(self) -> None:
+        """
+        Also when no file is read.
+        """
+        self.patch(search, "_SLICE", -1.0)
+        answer = self.view.search([b"ALL"], False)
+        self.assertNoResult(answer)
+        self.clock.advance(0)
+        self.assertEqual(self.successResultOf(answer), [1, 2, 3])
 
     def test_gone_meanwhile(self) -> None:
         os.unlink(self.view.folder.find(self.view.folder.entries[1]))
