@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
 
+    from mem_continuity.core.policy import Policy
     from mem_continuity.directory.record import ClientID, Record
 
 
@@ -31,11 +32,12 @@ class IMailRealmFactory(Interface):
     summary: str = Attribute("One line for --help: str.")
     argument_help: str = Attribute("What follows the colon, for --help: str, empty when the realm takes nothing.")
 
-    def make_realm(argument: str, reactor: IReactorTime) -> IRealm:
+    def make_realm(argument: str, reactor: IReactorTime, policy: Policy) -> IRealm:
         """
         Make the realm.  Called once, by the options -> services step, before anything listens.
 
         @param argument: what followed the colon, C{str}; empty when there was none.
+        @param policy: the L{Policy<mem_continuity.core.policy.Policy>} of the command line.
         @param reactor: an L{IReactorTime<twisted.internet.interfaces.IReactorTime>} provider.
         @return: an L{IRealm<twisted.cred.portal.IRealm>} that gives L{IAccount<twisted.mail.interfaces.IAccountIMAP>}
             avatars.

@@ -84,7 +84,7 @@ def list_realms() -> list[Any]:
     return sorted(getPlugins(IMailRealmFactory), key=lambda realm: str(realm.name))
 
 
-def find_realm(description: str, reactor: Any) -> IRealm:
+def find_realm(description: str, reactor: Any, policy: Policy) -> IRealm:
     """
     Make the realm of C{--realm NAME[:ARGUMENT]}.
 
@@ -95,7 +95,7 @@ def find_realm(description: str, reactor: Any) -> IRealm:
     for realm in realms:
         if realm.name == name:
             try:
-                made: IRealm = realm.make_realm(argument, reactor)
+                made: IRealm = realm.make_realm(argument, reactor, policy)
             except ValueError as error:
                 raise usage.UsageError(f"--realm {name}: {error}") from None
             return made
@@ -223,7 +223,7 @@ def make_mail_service(options: Mapping[str, Any], reactor: Any, out: TextIO) -> 
     from mem_continuity.mailhost.realm import MaildirRealm
     from mem_continuity.server import ContinuityRealm, continuous
 
-    data, policy = Path(options["data"]), options["policy"]
+    data, policy = Path(options["data"]).absolute(), options["policy"]
     lock = lock_folder(data)
     needs_certificate = any(one.startswith("tls:") for one in options["listen"])
     certificate = None
@@ -232,7 +232,7 @@ def make_mail_service(options: Mapping[str, Any], reactor: Any, out: TextIO) -> 
     endpoints = [(one, _endpoint(one, certificate, reactor)) for one in options["listen"]]
     realm: IRealm
     if options["realm"] is not None:
-        realm = find_realm(options["realm"], reactor)
+        realm = find_realm(options["realm"], reactor, policy)
     else:
         root = data / "mail" if options["maildir"] is None else Path(options["maildir"])
         try:

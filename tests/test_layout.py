@@ -23,7 +23,7 @@ SANS_IO = ("core", "imap")
 MAY_IMPORT = {
     "core": {"core"},
     "imap": {"imap", "core.policy"},
-    "interfaces": {"directory.record"},
+    "interfaces": {"core.policy", "directory.record"},
     "directory": {"directory", "core", "interfaces"},
     "layer": {"layer", "core", "interfaces"},
     "server": {"server", "layer", "core", "imap", "directory", "interfaces"},

@@ -32,7 +32,7 @@ from mem_continuity.interfaces import IMailRealmFactory
 class Third:
     name, summary, argument_help = "third", "of a third party", "anything"
 
-    def make_realm(self, argument, reactor):
+    def make_realm(self, argument, reactor, policy):
         raise ValueError(f"reached with {argument}")
 
 third = Third()

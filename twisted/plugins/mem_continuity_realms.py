@@ -16,6 +16,7 @@ from mem_continuity.interfaces import IMailRealmFactory
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
+    from mem_continuity.core.policy import Policy
     from mem_continuity.mailhost.realm import MaildirRealm
 
 
@@ -29,7 +30,7 @@ class MaildirRealmFactory:
     summary = "a Maildir for each user below a folder"
     argument_help = "the folder; made when it is not there"
 
-    def make_realm(self, argument: str, reactor: IReactorTime) -> MaildirRealm:
+    def make_realm(self, argument: str, reactor: IReactorTime, policy: Policy) -> MaildirRealm:
         """
         See L{IMailRealmFactory}.
         """
@@ -40,7 +41,7 @@ class MaildirRealmFactory:
         if not argument:
             raise ValueError("the maildir realm needs a folder: --realm maildir:/path/to/mail")
         try:
-            return MaildirRealm(Path(argument).expanduser(), reactor)
+            return MaildirRealm(Path(argument).expanduser(), reactor, policy)
         except OSError as error:
             raise ValueError(f"the folder {argument} cannot be used: {error.strerror}") from None
 
