@@ -62,7 +62,7 @@ def _parameters() -> list[list[Any]]:
             option_name(limit),
             None,
             limit.default,
-            f"[{limit.unit}, at least {limit.least}] {limit.reason}",
+            f"[{limit.unit}, {limit.bounds}] {limit.reason}",
             _number(limit),
         ]
         for limit in limits_of(Policy)

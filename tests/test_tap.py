@@ -58,7 +58,7 @@ class OptionsTests(SynchronousTestCase):
             options.parseOptions([f"--{option_name(limit)}", str(value)])
             self.assertEqual(getattr(options["policy"], limit.name), value)
             self.assertIn(
-                f"--{option_name(limit)}= [{limit.unit}, at least {limit.least}] {limit.reason} [default: {limit.default}]",
+                f"--{option_name(limit)}= [{limit.unit}, {limit.bounds}] {limit.reason} [default: {limit.default}]",
                 helped,
             )
 

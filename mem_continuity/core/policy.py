@@ -45,6 +45,13 @@ class Limit:
     most: int | float
     reason: str
 
+    @property
+    def bounds(self) -> str:
+        """
+        In words, what values are taken.
+        """
+        return f"at least {self.least}" if self.most == sys.maxsize else f"{self.least} to {self.most}"
+
 
 def _limit(
     default: _Number, unit: str, reason: str, least: _Number | None = None, most: _Number | None = None
@@ -72,8 +79,7 @@ def _check(policy: StreamPolicy) -> None:
         right = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
         if not right or not limit.least <= value <= limit.most:
             kind = "a whole number" if whole else "a number"
-            bounds = f"at least {limit.least}" if limit.most == sys.maxsize else f"{limit.least} to {limit.most}"
-            raise PolicyError(f"{limit.name} is {value!r}, but it must be {kind} of {limit.unit}, {bounds}")
+            raise PolicyError(f"{limit.name} is {value!r}, but it must be {kind} of {limit.unit}, {limit.bounds}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
