@@ -51,6 +51,7 @@ class Seeker:
     def __init__(self, roamer: Roamer, conduit: Conduit, tls_context: Any) -> None:
         self.unsettled = False
         self.tls_context = tls_context
+        self._begun_secure = roamer.link is not None and roamer.link.secure
         self._roamer = roamer
         self._conduit = conduit
         self._endpoint = roamer.endpoint
@@ -226,6 +227,8 @@ class Seeker:
             exported = exported_binding(link.transport)
             if session.terms.binding is Binding.TLS_EXPORTER and not exported:
                 raise LinkFailed("the new link has no TLS 1.3")
+            if self._begun_secure and not link.secure:
+                raise LinkFailed("the session was begun under TLS, the new link has none")
             attempt = Attempt(session, exported, self._policy.resume_literal, self._policy.resume_repeat)
             self.unsettled = True
             answer = await link.resume(attempt)

@@ -35,6 +35,12 @@ class Gate:
         self._clock = site.clock
         self._endpoint = MemoryEndpoint(site)
 
+    def strip_tls(self) -> None:
+        """
+        From now on the connections by this path have no TLS.
+        """
+        self._endpoint.secure = False
+
     @property
     def wires(self) -> list[JoinedWire]:
         """

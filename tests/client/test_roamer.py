@@ -5,7 +5,6 @@ What a roamer does when links die, lie, and come late; on a clock, with wires th
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
@@ -180,6 +179,18 @@ class SwitchTests(SynchronousTestCase):
         self.assertEqual((roamer.phase, roamer.path), (Phase.LIVE, "wlan"))
         handset.now(handset.client.noop())
 
+    def test_a_link_without_tls_gets_no_session_that_was_begun_under_it(self) -> None:
+        """
+        Not even a RESUME is said on it, whether or not the session is bound to its TLS connection.
+        """
+        handset = Handset()
+        roamer = handset.begin()
+        handset.gates["xg"].strip_tls()
+        self.failureResultOf(self.settled(handset, roamer.switch("xg")), LinkFailed)
+        self.assertEqual((roamer.phase, roamer.path), (Phase.LIVE, "wlan"))
+        self.assertEqual(roamer.conduit.session.attempt if roamer.conduit else None, 0)
+        handset.now(handset.client.noop())
+
     def test_the_present_link_is_lost_before_the_new_one_stands(self) -> None:
         handset = Handset()
         roamer = handset.begin()
@@ -303,7 +314,7 @@ class OpeningTests(SynchronousTestCase):
     def test_a_server_without_continuity(self) -> None:
         handset = Handset()
         # In the clear the server does not announce it.
-        setattr(handset.site, "connect", partial(handset.site.connect, secure=False))  # noqa: B010
+        handset.gates["wlan"].strip_tls()
         roamer = handset.begin()
         self.assertEqual((roamer.phase, roamer.path), (Phase.PLAIN, "wlan"))
         handset.now(handset.client.noop())

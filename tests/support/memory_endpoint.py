@@ -118,16 +118,18 @@ class ClientEnd(FakeTransport):
 class MemoryEndpoint:
     """
     @ivar wires: the connections made.
+    @ivar secure: whether they are under TLS, as far as both ends can see.
     """
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self.secure = True
         self.wires: list[JoinedWire] = []
         self.cut_after: tuple[int, int] | None = None
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         protocol = protocolFactory.buildProtocol(IPv4Address("TCP", "198.51.100.1", 993))
-        wire = self._site.connect(greet=False, wire_class=JoinedWire)
+        wire = self._site.connect(secure=self.secure, greet=False, wire_class=JoinedWire)
         assert isinstance(wire, JoinedWire) and protocol is not None
         self.wires.append(wire)
         wire.join(protocol)
