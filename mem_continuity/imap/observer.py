@@ -36,7 +36,7 @@ _NOTABLE = re.compile(rb"\r\n(?!\* [0-9])")
 _SELECTING = frozenset((b"SELECT", b"EXAMINE"))
 _CLOSING = frozenset((b"CLOSE", b"UNSELECT"))
 _BLINDING = frozenset((b"COMPRESS", b"STARTTLS", b"UNAUTHENTICATE"))
-_WATCHED = _SELECTING | _CLOSING | _BLINDING | {b"LOGOUT"}
+_WATCHED = _SELECTING | _CLOSING | _BLINDING | {b"LOGOUT", b"IDLE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +148,17 @@ class StateObserver:
         A command has not wholly passed, or awaits its answer.  Also true when blind.
         """
         return bool(self._tag is not None or self._client_line.tail or self._outstanding or self.blind)
+
+    @property
+    def at_rest(self) -> bool:
+        """
+        Nothing is in progress but IDLE.  Not true when blind.
+        """
+        if not self.mid_command:
+            return True
+        if self.blind or self._tag is not None or self._client_line.tail or len(self._outstanding) != 1:
+            return False
+        return next(iter(self._outstanding.values())).name == b"IDLE"
 
     def client_data(self, octets: bytes) -> None:
         """
@@ -358,7 +369,7 @@ class StateObserver:
                 self._select(SelectedMailbox(command.mailbox, read_only, command.uid_validity))
         elif condition == b"OK" and command.name in _BLINDING:
             self._lose()
-        elif condition == b"OK" and command.name:
+        elif condition == b"OK" and command.name not in (b"", b"IDLE"):
             self._select(None)  # closed or logged out
 
     def _select(self, mailbox: SelectedMailbox | None) -> None:

@@ -26,7 +26,7 @@ from zope.interface import implementer
 from zope.interface.interface import InterfaceClass
 
 if TYPE_CHECKING:
-    from mem_continuity.server.served import Served
+    from mem_continuity.server.resident import Resident
 
 Login = tuple[InterfaceClass, Any, Callable[[], object]]
 """What a portal's login gives: interface, avatar, logout."""
@@ -70,7 +70,7 @@ class ContinuityMind:
     @ivar taken: the avatar that the realm gave, if a lost link had left it.
     """
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Resident) -> None:
         self.served = served
         self.user: bytes | None = None
         self.taken: Lease | None = None
@@ -125,7 +125,7 @@ class PortalFacade:
     The portal that one served protocol sees.  Everything but C{login} is the real portal's.
     """
 
-    def __init__(self, portal: PortalLike, served: Served) -> None:
+    def __init__(self, portal: PortalLike, served: Resident) -> None:
         self._portal = portal
         self._served = served
 

@@ -125,7 +125,7 @@ def _start(link: ServerLink, command: Extension) -> None:
     session = Session(terms, policy, hub.clock.seconds(), policy.silent_link, policy.silent_answer)
     served.conduit = Conduit(session, served.transport, hub.clock, served)
     served.begun_secure = link.secure
-    served.forget_inheritance()
+    served.settle()
     hub.table.started(served)
     link.answer(command.tag, b"OK", format_started(terms) + b" continuity layer active")
     rest, unsaid = link.become_framed(served)

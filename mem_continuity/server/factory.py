@@ -24,10 +24,10 @@ from mem_continuity.core.handshake import valid_node
 from mem_continuity.core.policy import Policy
 from mem_continuity.directory.memory import MemoryDirectory
 from mem_continuity.interfaces import IRecordDirectory, IVeto
-from mem_continuity.server import imap4
 from mem_continuity.server.commands import carry_out
 from mem_continuity.server.hub import Hub
 from mem_continuity.server.link import Mode, ServerLink
+from mem_continuity.server.resident import Resident
 from mem_continuity.server.table import Table
 
 
@@ -153,7 +153,7 @@ class ContinuityFactory:
         served = link.served
         if served is not None and served.link is link:
             if not served.transport.disconnecting and not served.transport.disconnected:
-                imap4.say_bye(served.protocol, b"server shutting down")
+                served.say_bye(b"server shutting down")
             if served.conduit is None:
                 served.transport.loseConnection()
         elif link.mode is Mode.PREAMBLE:
@@ -246,6 +246,6 @@ def continuous(
     def build(address: IAddress) -> IProtocol | None:
         return factory.buildProtocol(address)
 
-    return ContinuityFactory(factory, Hub(policy, reactor, table, build, veto, allow_insecure, binding, node))
+    return ContinuityFactory(factory, Hub(policy, reactor, table, build, Resident, veto, allow_insecure, binding, node))
 
 

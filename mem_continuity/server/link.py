@@ -122,7 +122,7 @@ class ServerLink(BaseLink):
             if protocol is None:
                 self.finish()
                 return
-            self.served = Served(self.hub, self, protocol)
+            self.served = self.hub.serve(self.hub, self, protocol)
             self.served.transport.connect()
         except Exception:
             self._log.failure("No protocol could be made for a connection; it is closed.")
@@ -245,7 +245,7 @@ class ServerLink(BaseLink):
         if self.served is not None and octets:
             if not self.preamble.authenticated:
                 self.served.client_id = self.client_id  # a realm wants to know it while the login goes on
-            self.served.offer_portal()
+            self.served.before_command()
             self.served.transport.deliver(octets)
 
     def _authenticated(self, user: bytes | None) -> None:
@@ -267,7 +267,7 @@ class ServerLink(BaseLink):
         self.mode = Mode.PLAIN
         self.bind()
         if self.served is not None:
-            self.served.forget_inheritance()
+            self.served.settle()
             self.served.transport.deliver(octets)
 
     def _left_over(self) -> list[bytes]:

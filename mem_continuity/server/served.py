@@ -1,38 +1,38 @@
 """
-A served session: one inner protocol with its transport, its avatar, its record, and the ways in which it may come back.
+A served session: one inner protocol with its transport, its record, and the ways in which it may come back.
 
-Three kinds of life after the link:
+What the inner end is made of is for a subclass to say: L{Resident<mem_continuity.server.resident.Resident>} for a protocol that
+serves mailboxes in this process, the gateway's for an upstream connection.
 
-- It was STARTed: the conduit parks it whole, and a RESUME goes on at the very octet.
-- It named a client but was not STARTed: octets may be lost, so the protocol instance ends; its avatar and its mailbox are kept
-  for a re-login or a GRAFT.  A session that was cut inside a client's literal, or in the middle of a command, keeps nothing.
-- Neither: it ends with its link, as it would without this project.
-
-Invariants: C{connectionLost} and logout happen once each; what is kept is let go when the grace period is over, whoever
-took none, one or both of avatar and mailbox.
+Invariants: the inner protocol is told C{connectionLost} once; a session that was STARTed is parked whole and a RESUME goes on at
+the very octet; what becomes of any other when its link is lost is the subclass's to say in L{Served._keep}; when nothing is
+kept it ends with its link, as it would without this project.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface.interface import InterfaceClass
 
 from mem_continuity.directory.record import ClientID, Record, Selection
 from mem_continuity.imap.observer import SelectedMailbox, StateObserver
 from mem_continuity.layer.conduit import Conduit
 from mem_continuity.layer.transport import VirtualTransport
-from mem_continuity.server import imap4
-from mem_continuity.server.avatars import Lease, PortalFacade
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mem_continuity.server.hub import Hub
     from mem_continuity.server.link import ServerLink
+
+Answer = tuple[bytes, bytes]
+"""Condition and text of a tagged response."""
 
 
 class Served:
@@ -41,11 +41,8 @@ class Served:
 
     @ivar session_id: the handle of its record and, once STARTed, of its session.
     @ivar user: the avatar's name; None before login, and for a login that tells none.
-    @ivar authority: the realm (or portal) that gave the avatar: users of two of them are strangers, whatever their names.
-    @ivar portal_asked: whether a portal, and not the protocol itself, decides who logs in.
-    @ivar kept_mailbox: the mailbox object that a lost link left, with its place in the record.
+    @ivar authority: who vouches for the user: users of two of them are strangers, whatever their names.
     @ivar peer_host: the host of the last link, for telling siblings apart.
-    @ivar heir: who got the avatar by a re-login and may still GRAFT the mailbox.
     @ivar begun_secure: whether START was granted under TLS.
     @ivar draining: it is over, but its link still takes what had been written.
     @ivar parked_at: when it lost its link last, in seconds of the clock.
@@ -61,45 +58,94 @@ class Served:
         self.session_id: bytes | None = None
         self.user: bytes | None = None
         self.client_id: ClientID | None = None
-        self.lease: Lease | None = None
         self.authority: object = None
-        self.portal_asked = False
         self.conduit: Conduit | None = None
         self.record: Record | None = None
         self.observer: StateObserver | None = None
-        self.kept_mailbox: Any = None
         self.peer_host = link.peer_host
         self.parked_at = 0.0
         self.begun_secure = False
-        self.heir: Served | None = None
-        self._inherited: Served | None = None
         self.draining = False
-        self._keeping = False
         self._grace: IDelayedCall | None = None
 
-    # Login
+    # What a subclass says
 
-    def offer_portal(self) -> None:
+    def before_command(self) -> None:
         """
-        Put a facade in place of the protocol's portal.  Called before each login command is handed on, because sites set the
-        portal whenever they like: on the class, in C{__init__}, in C{buildProtocol}, later, or never.
+        A command of the preamble is about to be handed to the inner protocol.
         """
-        portal = getattr(self.protocol, "portal", None)
-        if portal is None or isinstance(portal, PortalFacade):
-            return
-        try:
-            self.protocol.portal = PortalFacade(portal, self)  # type: ignore[attr-defined]
-        except AttributeError:
-            self._log.info("The portal of {protocol} cannot be replaced: no avatar is kept.", protocol=self.protocol)
+
+    def _vouched(self, user: bytes | None) -> None:
+        """
+        The login has succeeded.
+
+        @param user: the name that the login itself vouches for.
+        """
+        self.user = user
+
+    def settle(self) -> None:
+        """
+        The client goes on without a GRAFT: whatever was kept for one that might follow is let go.
+        """
+
+    def _keep(self, reason: Failure) -> bool:
+        """
+        The link is lost and there is no layer: keep what the client may come back for.
+
+        @return: whether this session goes on to exist for that.
+        """
+        return False
+
+    @property
+    def parked_plainly(self) -> bool:
+        """
+        Whether the protocol instance has ended with its link, and yet something of it is kept here.
+        """
+        return False
+
+    @property
+    def between_commands(self) -> bool:
+        """
+        Whether nothing is half read, half done or half said.
+        """
+        return not self.inside_literal and (self.observer is None or self.observer.at_rest)
+
+    @property
+    def has_mailbox(self) -> bool:
+        """
+        Whether a mailbox is selected.
+        """
+        return self.record is not None and self.record.selection is not None
+
+    def say_bye(self, text: bytes) -> None:
+        """
+        Let the inner protocol say BYE, if it is at a place where an untagged response may stand.
+        """
+
+    def graft(self, record: Record, tag: bytes, write: Callable[[bytes], object]) -> Deferred[Answer]:
+        """
+        Put this session into the selected state of another one of the same client.
+
+        @param record: of the other one, with a selection.
+        @param write: takes the untagged responses, right before the Deferred fires.
+        @return: fires with the tagged response.
+        """
+        raise NotImplementedError
+
+    def _released(self) -> None:
+        """
+        It is over, and its inner protocol has been told: let go of whatever else is held.
+        """
+
+    # Login
 
     def authenticated(self, user: bytes | None) -> None:
         """
         The login has succeeded.
 
-        @param user: the name given to LOGIN, for sites that have no portal.
+        @param user: the name that the login itself vouches for.
         """
-        if not self.portal_asked:
-            self.user = user
+        self._vouched(user)
         if self.client_id is None or self.user is None:
             return
         if self.session_id is None:
@@ -137,76 +183,14 @@ class Served:
             observer.mailbox = SelectedMailbox(selection.name, selection.read_only, selection.uid_validity)
             self.select(selection, observer.enabled)
 
-    def take_parked_lease(self, user: bytes, interfaces: tuple[InterfaceClass, ...]) -> Lease | None:
-        """
-        The avatar that a lost link of the same client left, for this login.
-        """
-        if self.client_id is None:
-            return None
-        for other in self.hub.table.siblings(user, self.client_id, self.authority):
-            if other is not self and other.parked_plainly and other.lease is not None:
-                if other.lease.interface not in interfaces:
-                    continue
-                self.lease, other.lease = other.lease, None
-                self._inherit(other)
-                return self.lease
-        return None
-
-    def give_back(self, lease: Lease) -> None:
-        """
-        The login that had taken an avatar was refused after all: it goes back to where it was, or is logged out.
-        """
-        if self.lease is not lease:
-            return
-        other = self._inherited
-        if other is not None and other.parked_plainly and other.heir is self:
-            other.lease, other.heir = lease, None
-            self.lease = self._inherited = None
-        else:
-            self.forget_inheritance()
-            self.inner_logged_out()
-
-    def _inherit(self, other: Served) -> None:
-        if other.kept_mailbox is None and other._inherited is not None:
-            # Lost again before it could GRAFT: what it had inherited is passed on.
-            first, other._inherited = other._inherited, None
-            other.end(b"MOVED")
-            other = first
-        other.heir, self._inherited = self, other
-        if other.kept_mailbox is None:
-            self.forget_inheritance()
-
-    def forget_inheritance(self) -> None:
-        """
-        The client goes on without a GRAFT: the mailbox that its lost link had selected is closed.
-        """
-        other, self._inherited = self._inherited, None
-        if other is not None and other.parked_plainly and other.heir is self:
-            other.end(b"MOVED")
-
-    def inner_logged_out(self) -> None:
-        """
-        The protocol's logout: what its C{connectionLost} calls.
-        """
-        if not self._keeping and self.lease is not None:
-            lease, self.lease = self.lease, None
-            lease.release()
-
     # Links
-
-    @property
-    def parked_plainly(self) -> bool:
-        """
-        Whether the protocol instance has ended with its link and avatar or mailbox are kept.
-        """
-        return self._keeping
 
     @property
     def parked(self) -> bool:
         """
         Whether it waits for its client.
         """
-        return self._keeping or (self.conduit is not None and self.conduit.link is None)
+        return self.parked_plainly or (self.conduit is not None and self.conduit.link is None)
 
     @property
     def over(self) -> bool:
@@ -234,38 +218,8 @@ class Served:
         The link of a session that was not STARTed is gone.
         """
         self.link = None
-        if self.transport.disconnecting or self.transport.disconnected or not self._may_keep():
+        if self.transport.disconnecting or self.transport.disconnected or self.record is None or not self._keep(reason):
             self.end_with(reason)
-            return
-        try:
-            mailbox = imap4.surrender_mailbox(self.protocol)
-        except Exception:
-            self._log.failure("A mailbox did not let go of its listener; nothing is kept.")
-            self.end_with(reason)
-            return
-        self._keeping = True
-        self.transport.lose(reason)
-        if self.lease is not None:
-            self.kept_mailbox = mailbox
-        elif mailbox is not None:
-            imap4.close_mailbox(mailbox)  # the protocol has logged out its avatar itself: a GRAFT selects anew
-        else:
-            self.end(b"CLOSED")
-            return
-        self._grace = self.hub.clock.callLater(self.hub.policy.grace, self.hub.table.grace_over, self)
-        self.hub.table.park(self)
-
-    def _may_keep(self) -> bool:
-        return self.record is not None and self.observer is not None and self.between_commands
-
-    @property
-    def between_commands(self) -> bool:
-        """
-        Whether the inner protocol can be parted from its mailbox: nothing is half read, half done or half said.
-        """
-        if self.inside_literal or not imap4.between_commands(self.protocol):
-            return False
-        return self.observer is None or not self.observer.mid_command or imap4.idling(self.protocol)
 
     def end(self, reason: bytes) -> None:
         """
@@ -297,17 +251,14 @@ class Served:
         """
         It is over; whatever is still held is let go, once.
         """
-        self._keeping = False
-        self.forget_inheritance()
         self._stop_grace()
         try:
             self.transport.lose(reason)
-            mailbox, self.kept_mailbox = self.kept_mailbox, None
-            if mailbox is not None:
-                imap4.close_mailbox(mailbox)
         finally:
-            self.inner_logged_out()
-            self.hub.table.gone(self)
+            try:
+                self._released()
+            finally:
+                self.hub.table.gone(self)
 
     def _stop_grace(self) -> None:
         grace, self._grace = self._grace, None

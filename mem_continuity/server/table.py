@@ -6,6 +6,7 @@ Invariants:
 - A session ID stands for one L{Served}, for one L{Tombstone}, or for nothing.
 - The parked are kept in the order in which they were parked; what has to go, goes from the front.  Each eviction is logged and
   counted.
+- A record outlives its session where the inner end says so (L{Table.outlive}), for the grace period, and then goes by itself.
 - The sum of the octets kept for parked sessions is maintained, never computed: parking and taking up cost the same for one
   session as for ten thousand.
 """
@@ -45,6 +46,19 @@ class Claim:
     client_id: ClientID | None
     old_peer: str
     new_peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Outliving:
+    """
+    A record whose session is gone.
+
+    @ivar until: in seconds of the clock.
+    """
+
+    record: Record
+    authority: object
+    until: float
 
 
 class Failures:
@@ -102,6 +116,7 @@ class Table:
         self._clients: dict[tuple[bytes, ClientID], dict[Served, None]] = {}
         self._users: dict[bytes, dict[Served, None]] = {}
         self._parked: OrderedDict[Served, int] = OrderedDict()
+        self._outliving: OrderedDict[bytes, _Outliving] = OrderedDict()
         self._tombstones: OrderedDict[bytes, tuple[float, Tombstone]] = OrderedDict()
 
     # Looking up
@@ -153,10 +168,11 @@ class Table:
 
         @param authority: as in L{siblings}.
         """
+        self._forget_outliving()
         found = []
         for record in self._directory.find(user, client_id):
-            served = self._served.get(record.session_id)
-            if served is None or served.authority is authority:
+            of: Served | _Outliving | None = self._served.get(record.session_id) or self._outliving.get(record.session_id)
+            if of is None or of.authority is authority:
                 found.append(record)
         return found
 
@@ -309,6 +325,44 @@ class Table:
             )
             self._bury()
         self.gone(served)
+
+    def outlive(self, record: Record, authority: object) -> None:
+        """
+        A session is gone, but its client may come back for the state that its record tells: keep that for the grace period.
+
+        @param authority: L{Served.authority} of the session.
+        """
+        self._outliving[record.session_id] = _Outliving(record, authority, self._clock.seconds() + self._policy.grace)
+        self._directory.put(record)
+        mine = [one for one in self._directory.find(record.user, record.client_id) if one.session_id in self._outliving]
+        if len(mine) > self._policy.records_per_client:
+            self._hit("records_per_client", "the oldest record without a session goes")
+            self.forget(mine[0].session_id)
+        if len(self._outliving) > self._policy.records:
+            self._hit("records", "the oldest record without a session goes")
+            self.forget(next(iter(self._outliving)))
+        self._forget_outliving()
+
+    def oldest_outliving(self, user: bytes, client_id: ClientID, authority: object) -> Record | None:
+        """
+        The record of a client that has been without its session for longest.
+        """
+        for record in self.records(user, client_id, authority):
+            if record.session_id in self._outliving:
+                return record
+        return None
+
+    def forget(self, session_id: bytes) -> None:
+        """
+        A record that outlived its session is not needed any more; nothing happens for any other.
+        """
+        if self._outliving.pop(session_id, None) is not None:
+            self._directory.remove(session_id)
+
+    def _forget_outliving(self) -> None:
+        now = self._clock.seconds()
+        while self._outliving and (first := next(iter(self._outliving.values()))).until <= now:
+            self.forget(first.record.session_id)
 
     def _bury(self) -> None:
         now = self._clock.seconds()

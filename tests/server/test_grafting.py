@@ -16,7 +16,8 @@ from mem_continuity.core.states import PeerEnded
 from mem_continuity.directory.memory import MemoryDirectory
 from mem_continuity.directory.record import ClientID, Record, Selection
 from mem_continuity.imap.sequence import uid_ranges
-from mem_continuity.server.grafting import decode_name, encode_name
+from mem_continuity.server.grafting import encode_name
+from mem_continuity.server.moving import decode_name
 from tests.support.comebacks import TRAIN, framed, graft, logged_in, plain, served_of, session_id_of, uid_map
 from tests.support.raw_client import RawClient
 from tests.support.site import Site
