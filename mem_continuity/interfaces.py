@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from mem_continuity.core.policy import Policy
     from mem_continuity.directory.record import ClientID, Record
+    from mem_continuity.gateway.upstream import Upstream
 
 
 class IMailRealmFactory(Interface):
@@ -86,4 +87,23 @@ class IRecordDirectory(Interface):
     def remove(session_id: bytes) -> None:
         """
         Forget the record of a session; nothing happens when there is none.
+        """
+
+
+class IUpstreamRouter(Interface):
+    """
+    Which upstream a user of the gateway has.
+    """
+
+    upstreams: Sequence[Upstream] = Attribute("All that may ever be answered; fixed from the start.")
+
+    def route(user: bytes) -> Upstream | Deferred[Upstream | None] | None:
+        """
+        Called by the gateway when somebody tries to log in, before the password is known to be right: the answer must not
+        depend on anything but the name, and says nothing about whether there is such a user.
+
+        @param user: as the client spelt it, L{bytes}.
+        @return: an L{Upstream<mem_continuity.gateway.upstream.Upstream>}, one of C{upstreams}; C{None} for nobody knows, and the
+            client is told what a wrong password gets; or a L{Deferred<twisted.internet.defer.Deferred>} of that.  An error
+            counts as C{None} and is logged.
         """

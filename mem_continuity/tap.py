@@ -2,11 +2,11 @@
 C{twistd mem-continuity}: options to services.
 
 With no options it serves a Maildir over TLS on loopback; what that needs (certificate, a user, a first mail) is made at
-the first start.  Each limit of L{Policy} is an option of its own.
+the first start.  With C{--upstream} or C{--routes} it is the gateway in front of other servers.  Each limit of L{Policy} is an
+option of its own.
 
 Invariants: what an operator can get wrong ends in one line on stderr and status 1, never in a traceback.  A password that
-was made up is shown once, on the terminal, and kept as a hash.  No reactor is imported before a service is made.  Stopping
-closes the ports first, then says good-bye to the sessions, and waits for both.
+was made up is shown once, on the terminal, and kept as a hash.  No reactor is imported before a service is made.
 """
 
 from __future__ import annotations
@@ -15,24 +15,21 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
-from twisted.application.service import IService, Service
+from twisted.application.service import IService
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.portal import IRealm, Portal
 from twisted.cred.strcred import AuthOptionMixin
-from twisted.internet.defer import inlineCallbacks, maybeDeferred
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.plugin import getPlugins
 from twisted.python import usage
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
 import mem_continuity
 from mem_continuity.core.policy import Limit, Policy, PolicyError, limits_of
 from mem_continuity.interfaces import IMailRealmFactory
+from mem_continuity.service import MailService, one_line
 
 _COMMAND = "twistd mem-continuity"
 #: What is served without --listen; C{tls:} stands for C{ssl:} with the certificate of --certificate.
@@ -113,7 +110,7 @@ class Options(usage.Options, AuthOptionMixin):
     synopsis = "[options]"
     longdesc = (
         "Serves mail sessions that outlive their connection. Without options: a Maildir over TLS on 127.0.0.1:10993, "
-        "with a user and a certificate that are made at the first start."
+        "with a user and a certificate that are made at the first start. With --upstream: a gateway in front of any IMAP server."
     )
     supportedInterfaces = (IUsernamePassword,)
 
@@ -122,6 +119,14 @@ class Options(usage.Options, AuthOptionMixin):
         ["no-binding", None, "Do not bind RESUME to the TLS connection: for a balancer in front that ends TLS."],
     ]
     optParameters = [  # noqa: RUF012
+        [
+            "upstream",
+            None,
+            None,
+            "Be a gateway in front of this IMAP server: tls:HOST[:PORT], starttls:HOST[:PORT], tcp:HOST[:PORT] or unix:PATH; "
+            "then options, as in tls:imap.example.org:993:authority=ca.pem (see the operator guide).",
+        ],
+        ["routes", None, None, "Be a gateway for several servers: a TOML file that says whose mail is where."],
         ["data", None, None, "The folder for certificate and passwords. [default: ~/.local/state/mem-continuity]"],
         ["maildir", None, None, "The folder with a Maildir for each user. [default: mail below --data]"],
         ["realm", None, None, "Where mail accounts come from, NAME[:ARGUMENT] (see --help-realm)."],
@@ -156,6 +161,13 @@ class Options(usage.Options, AuthOptionMixin):
                 print(f"      ARGUMENT: {realm.argument_help}")
         raise SystemExit(0)
 
+    @property
+    def is_gateway(self) -> bool:
+        """
+        Whether mail is had from an upstream.
+        """
+        return self["upstream"] is not None or self["routes"] is not None
+
     def parseArgs(self) -> None:
         """
         There are no arguments besides options.
@@ -185,6 +197,14 @@ class Options(usage.Options, AuthOptionMixin):
             raise usage.UsageError("--" + str(error).replace("_", "-", str(error).partition(" ")[0].count("_"))) from None
         if self["maildir"] is not None and self["realm"] is not None:
             raise usage.UsageError("--maildir and --realm exclude each other; use --realm maildir:FOLDER")
+        if self["upstream"] is not None and self["routes"] is not None:
+            raise usage.UsageError("--upstream and --routes exclude each other; put the upstream into the file, as its default")
+        if self.is_gateway:
+            for name in ("maildir", "realm"):
+                if self[name] is not None:
+                    raise usage.UsageError(f"--{name} is for serving mail here, not for a gateway; leave it out")
+            if self.get("credCheckers"):
+                raise usage.UsageError("--auth is for serving mail here; a gateway's users log in at its upstream; leave it out")
         if not self["listen"]:
             self["listen"] = [DEFAULT_LISTEN]
         self["data"] = default_data() if self["data"] is None else self["data"]
@@ -197,15 +217,11 @@ def _endpoint(description: str, certificate: tuple[Path, str] | None, reactor: A
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
     except (ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
-        raise usage.UsageError(f"--listen {description}: this is no server endpoint: {_one_line(error)}") from None
+        raise usage.UsageError(f"--listen {description}: this is no server endpoint: {one_line(error)}") from None
     except Exception as error:
         # What a plugin or the TLS library raises for a bad file is of many kinds.
-        raise usage.UsageError(f"--listen {description}: it cannot be used: {_one_line(error)}") from None
+        raise usage.UsageError(f"--listen {description}: it cannot be used: {one_line(error)}") from None
     return endpoint
-
-
-def _one_line(error: BaseException | None) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def make_mail_service(options: Mapping[str, Any], reactor: Any, out: TextIO) -> IService:
@@ -255,84 +271,63 @@ def make_mail_service(options: Mapping[str, Any], reactor: Any, out: TextIO) -> 
     return MailService(factory, endpoints, at_end)
 
 
-@implementer(IService)
-class MailService(Service):
+def _starttls(certificate: Path) -> Any:
     """
-    Ports in front of a factory whose sessions want a good-bye.
-
-    @ivar ports: what is listening.
+    What STARTTLS is answered with.
     """
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from OpenSSL.crypto import X509, PKey
+    from twisted.internet.ssl import CertificateOptions, TLSVersion
 
-    def __init__(
-        self,
-        factory: Any,
-        endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
-        at_end: Sequence[Callable[[], object]] = (),
-    ) -> None:
-        """
-        @param factory: its C{shutdown}, when it has one, is waited for at the end.
-        @param endpoints: each with its description.
-        @param at_end: called one after the other when all sessions are over.
-        """
-        self.factory = factory
-        self.ports: list[IListeningPort] = []
-        self._endpoints = endpoints
-        self._at_end = at_end
-        self._is_listening = False
-        self._failure: Failure | None = None
+    pem = certificate.read_bytes()
+    chain = [X509.from_cryptography(one) for one in x509.load_pem_x509_certificates(pem)]
+    key = PKey.from_cryptography_key(load_pem_private_key(pem, None))  # type: ignore[arg-type]
+    return CertificateOptions(key, chain[0], extraCertChain=chain[1:], raiseMinimumTo=TLSVersion.TLSv1_2)
 
-    def privilegedStartService(self) -> None:
-        """
-        Listen, while ports below 1024 still can be had.
 
-        @raise SystemExit: a port cannot be had.
-        """
-        super().privilegedStartService()
-        self._is_listening = True
-        for description, endpoint in self._endpoints:
-            endpoint.listen(self.factory).addCallbacks(self.ports.append, self._refused, errbackArgs=(description,))
-            if self._failure is not None:
-                self._give_up(description, self._failure)
+def make_gateway_service(options: Mapping[str, Any], reactor: Any) -> IService:
+    """
+    From options to the service of a gateway.  Called by C{makeService}.
 
-    def _refused(self, reason: Failure, description: str) -> None:
-        self._failure = reason
+    @param options: see L{Options<mem_continuity.tap.Options>}; C{upstream} or C{routes} is set.
+    @param reactor: the reactor that everything runs on.
+    @raise usage.UsageError: it cannot be served like this.
+    """
+    from mem_continuity.gateway.routing import read_routes
+    from mem_continuity.gateway.site import GatewaySite, gateway
+    from mem_continuity.gateway.upstream import parse_upstream
+    from mem_continuity.imap.front import LocalFront
+    from mem_continuity.mailhost.first_start import find_certificate, make_folder
 
-    def _give_up(self, description: str, reason: Failure) -> NoReturn:
-        error = reason.value
-        why = _one_line(error)
-        if isinstance(error, CannotListenError):
-            cause = error.socketError
-            why = os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else _one_line(error)
-        # Twisted's log has taken sys.stderr by now.
-        out = sys.__stderr__ or sys.stderr
-        out.write(f"twistd mem-continuity: cannot listen on {description}: {why}; choose another with --listen\n")
-        out.flush()
-        raise SystemExit(1)
-
-    def startService(self) -> None:
-        """
-        Start; listen unless that is done already.
-        """
-        super().startService()
-        if not self._is_listening:
-            self.privilegedStartService()
-
-    @inlineCallbacks
-    def stopService(self) -> Any:
-        """
-        Close the ports, then let the sessions end.
-
-        @return: fires when all of that is done.
-        """
-        super().stopService()
-        ports, self.ports = self.ports, []
-        closing = [maybeDeferred(port.stopListening) for port in ports]
-        yield from closing
-        shutdown = getattr(self.factory, "shutdown", None)
-        if shutdown is not None:
-            yield shutdown()
-        for act in self._at_end:
-            act()
+    upstream = routes = front = None
+    if options["upstream"] is not None:
+        try:
+            upstream = parse_upstream(options["upstream"])
+        except ValueError as error:
+            raise usage.UsageError(f"--upstream: {error}") from None
+    else:
+        try:
+            routes = read_routes(options["routes"])
+            front = LocalFront() if routes.mechanisms is None else LocalFront(mechanisms=routes.mechanisms)
+        except ValueError as error:
+            raise usage.UsageError(f"--routes: {error}") from None
+    data = Path(options["data"]).absolute()
+    if options["certificate"] is None:
+        make_folder(data)
+    certificate = find_certificate(options["certificate"], data)
+    endpoints = [(one, _endpoint(one, certificate, reactor)) for one in options["listen"]]
+    is_lax = bool(options["insecure-loopback"])
+    site = GatewaySite(
+        reactor,
+        options["policy"],
+        upstream=upstream,
+        router=routes,
+        front=front,
+        tls=_starttls(certificate[0]),
+        insecure_loopback=is_lax,
+    )
+    return MailService(gateway(site, allow_insecure=is_lax, binding=not options["no-binding"]), endpoints)
 
 
 def makeService(options: Options) -> IService:
@@ -346,6 +341,8 @@ def makeService(options: Options) -> IService:
     from mem_continuity.mailhost.first_start import SetupError
 
     try:
+        if options.is_gateway:
+            return make_gateway_service(options, reactor)
         return make_mail_service(options, reactor, sys.stderr)
     except (SetupError, usage.UsageError) as error:
         raise SystemExit(f"{_COMMAND}: {error}") from None

@@ -23,17 +23,17 @@ SANS_IO = ("core", "imap")
 MAY_IMPORT = {
     "core": {"core"},
     "imap": {"imap", "core.policy"},
-    "interfaces": {"core.policy", "directory.record"},
+    "interfaces": {"core.policy", "directory.record", "gateway.upstream"},
     "directory": {"directory", "core", "interfaces"},
     "layer": {"layer", "core", "interfaces"},
     "server": {"server", "layer", "core", "imap", "directory", "interfaces"},
-    "gateway": {"gateway", "layer", "core", "imap", "directory", "interfaces"},
+    "gateway": {"gateway", "server", "layer", "core", "imap", "directory", "interfaces"},
     "client": {"client", "layer", "core", "imap", "directory", "interfaces"},
     "mailhost": {"mailhost", "core", "imap", "interfaces"},
 }
 """What each part of the project may import of the project."""
 
-KNOWS_ALL = {"ops", "tap", ""}
+KNOWS_ALL = {"ops", "tap", "service", ""}
 """The parts that may import all others but C{tap}; the empty name is the package itself, with the public names."""
 
 IMPORT_ALL = """

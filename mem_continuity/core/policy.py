@@ -121,6 +121,7 @@ class Policy(StreamPolicy):
     suspect_interval: int = _limit(1, "seconds", "keepalive interval of a suspect sibling link")
     suspect_probes: int = _limit(3, "probes", "unanswered keepalives that retire a suspect sibling link")
     suspect_timeout: float = _limit(5.0, "seconds", "TCP_USER_TIMEOUT and PING deadline of a suspect sibling link", 0.1)
+    links_per_address: int = _limit(5000, "connections", "of one address at a time; all behind one NAT, or a balancer, share it")
     silent_link: float = _limit(1200.0, "seconds", "nothing has come in on a framed link for so long: it is sent one PING", 1.0)
     silent_answer: float = _limit(60.0, "seconds", "a silent link without an answer by then is dropped, its session parked", 0.1)
 
@@ -143,6 +144,19 @@ class Policy(StreamPolicy):
     resume_failures: int = _limit(20, "failures", "of RESUME from one address in resume_failure_time; more are told RETRY")
     resume_failure_time: float = _limit(60.0, "seconds", "the window in which failed RESUMEs of one peer are counted")
     peers: int = _limit(10000, "addresses", "peers whose failures are counted; the oldest is forgotten first")
+
+    # The gateway
+    upstream_connect: float = _limit(10.0, "seconds", "for a connection to an upstream, its TLS included unless by STARTTLS", 0.1)
+    upstream_greeting: float = _limit(30.0, "seconds", "for an upstream's greeting and what we say before the client does", 0.1)
+    upstream_answer: float = _limit(90.0, "seconds", "for an upstream's answer to a login; servers delay a NO", 0.1)
+    upstream_connections: int = _limit(20000, "connections", "to all upstreams; the old and the new one of a client count as one")
+    upstream_spare: int = _limit(1000, "connections", "beyond, for clients that come back, until the old ones are gone", 0)
+    login_attempts: int = _limit(5, "attempts", "logins that failed on one link to the gateway; then it is closed")
+    graft_snapshot: int = _limit(16 * MIB, "octets", "what an upstream may say to the SELECT and the search of a GRAFT")
+
+    # TLS on the descriptor
+    handshake_time: float = _limit(30.0, "seconds", "for a TLS handshake, with a PROXY header in front of it", 0.1)
+    close_time: float = _limit(30.0, "seconds", "a peer that does not answer our close_notify by then is cut off", 0.1)
 
     # The embedded mailhost
     message_size: int = _limit(64 * MIB, "octets", "the longest message that APPEND takes; a longer one is refused")

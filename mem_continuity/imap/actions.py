@@ -54,7 +54,8 @@ class Authenticated:
     The server took a login.  Stands before the L{ToClient} that carries its answer.
 
     @ivar tag: of the command; C{*} for a PREAUTH greeting.
-    @ivar user: the name given to LOGIN; C{None} when it was not told there.
+    @ivar user: whom the server vouches for by that, see L{LoginWatch.user<mem_continuity.imap.logins.LoginWatch.user>};
+        C{None} when that is not certain.
     """
 
     tag: bytes
@@ -129,4 +130,73 @@ class Failed:
     text: str
 
 
-Action = ToServer | ToClient | Extension | Authenticated | StartTLS | Over | Refused | Started | Plain | Failed
+@dataclass(frozen=True, slots=True)
+class BeginTLS:
+    """
+    Start TLS with the client now.  Stands behind the L{ToClient} that carries the answer to STARTTLS, which goes out in
+    the clear.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """
+    Somebody wants to log in: find the server of this user and call C{attach()}, or C{refuse()}.
+
+    @ivar claimed: whom the client says it is.  Nothing is proved.
+    """
+
+    claimed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """
+    The upstream took a login.  Stands before the L{ToClient} that carries its answer: C{deny()} it now or never.
+
+    @ivar tag: of the command.
+    @ivar claimed: whom the client said it is; C{None} when that cannot be read.
+    @ivar user: whom the upstream vouches for: a key for records, see
+        L{LoginWatch.user<mem_continuity.imap.logins.LoginWatch.user>}; C{None} when that is not certain.
+    """
+
+    tag: bytes
+    claimed: bytes | None
+    user: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoginFailed:
+    """
+    The upstream refused a login.  Stands before the L{ToClient} that carries its answer.
+
+    @ivar tag: of the command.
+    """
+
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """
+    The client logged out, and everything is said: close the link.
+    """
+
+
+Action = (
+    ToServer
+    | ToClient
+    | Extension
+    | Authenticated
+    | StartTLS
+    | Over
+    | Refused
+    | Started
+    | Plain
+    | Failed
+    | BeginTLS
+    | Route
+    | LoggedIn
+    | LoginFailed
+    | Close
+)

@@ -150,6 +150,13 @@ class StateObserver:
         return bool(self._tag is not None or self._client_line.tail or self._outstanding or self.blind)
 
     @property
+    def between_responses(self) -> bool:
+        """
+        No response of the server has begun and not ended.  Not to be asked when blind.
+        """
+        return not (self._server_literal or self._server_head is not None or self._server_line.tail)
+
+    @property
     def at_rest(self) -> bool:
         """
         Nothing is in progress but IDLE.  Not true when blind.

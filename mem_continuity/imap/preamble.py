@@ -27,14 +27,9 @@ from mem_continuity.imap.actions import (
     ToClient,
     ToServer,
 )
-from mem_continuity.imap.lexer import (
-    CommandLine,
-    CommandSyntaxError,
-    is_tag,
-    literal_suffix,
-    parse_astring,
-    split_arguments,
-)
+from mem_continuity.imap.collecting import Collected, LiteralTooLong, Progress
+from mem_continuity.imap.lexer import CommandLine, CommandSyntaxError, is_tag
+from mem_continuity.imap.logins import LOGIN_COMMANDS, LoginWatch
 from mem_continuity.imap.relay import CommandRelay, LineTooLong
 from mem_continuity.imap.responses import rewrite_capability, status_of
 
@@ -68,38 +63,25 @@ def _keep(word: bytes) -> bool:
     return False
 
 
-class _Collected:
+def _is_resume(command: CommandLine) -> bool:
+    return command.name == _RESUME[0] and command.rest[1:].split(b" ", 1)[0].upper() == _RESUME[1]
+
+
+def _extension(collected: Collected) -> Extension:
     """
-    One of our commands, as far as it has arrived.
-
-    @ivar pieces: see L{split_arguments}.
-    @ivar remaining: octets missing from the literal at the end of C{pieces}; C{None} outside of literals.
-    @ivar invite: the literal waits to be asked for.
+    @raise CommandSyntaxError: it is not well-formed.
     """
+    arguments, pieces = collected.arguments(), collected.pieces
+    tag, name = collected.first.tag, collected.first.name
+    literal = None
+    resumes = name == _RESUME[0] and len(arguments) > 1 and arguments[0].upper() == _RESUME[1]
+    if resumes and len(pieces) > 1 and not pieces[-1]:
+        literal = arguments.pop()
+    return Extension(tag, name, arguments, literal)
 
-    def __init__(self, command: CommandLine) -> None:
-        self.tag = command.tag
-        self.name = command.name
-        self.pieces: list[bytes] = []
-        self.literal = bytearray()
-        self.remaining: int | None = None
-        self.invite = False
-        self.line_octets = 0
-        self.literal_octets = 0
 
-    def is_resume(self, rest: bytes) -> bool:
-        return self.name == _RESUME[0] and rest[1:].split(b" ", 1)[0].upper() == _RESUME[1]
-
-    def extension(self) -> Extension:
-        """
-        @raise CommandSyntaxError: it is not well-formed.
-        """
-        arguments = split_arguments(self.pieces)
-        literal = None
-        resumes = self.name == _RESUME[0] and len(arguments) > 1 and arguments[0].upper() == _RESUME[1]
-        if resumes and len(self.pieces) > 1 and not self.pieces[-1]:
-            literal = arguments.pop()
-        return Extension(self.tag, self.name, arguments, literal)
+def _bad(collected: Collected, text: bytes) -> Refused:
+    return Refused(b"%b BAD %b\r\n" % (collected.first.tag, text), False)
 
 
 class ServerPreamble(CommandRelay):
@@ -108,7 +90,7 @@ class ServerPreamble(CommandRelay):
 
     @ivar bound: the server is there; its octets come to L{server_data}.
     @ivar authenticated: the server took a login.
-    @ivar user: the name given to LOGIN then, if it was LOGIN.
+    @ivar user: whom it vouches for then, see L{LoginWatch.user}.
     """
 
     def __init__(
@@ -128,7 +110,7 @@ class ServerPreamble(CommandRelay):
         self._policy = policy
         self._announce = announce
         self._remove = remove
-        self._collected: _Collected | None = None
+        self._collected: Collected | None = None
         self._finished: Extension | Refused | None = None
         self._resumes = False
         self._asked = False
@@ -136,8 +118,7 @@ class ServerPreamble(CommandRelay):
         self._closed = False
         self._first: bool | None = None
         self._tls_answer: ToClient | None = None
-        self._login: bytearray | None = None
-        self._login_user: bytes | None = None
+        self._watch: LoginWatch | None = None
         self.bound = bound
         self.authenticated = False
         self.user: bytes | None = None
@@ -225,42 +206,29 @@ class ServerPreamble(CommandRelay):
         return True
 
     def _begin(self, command: CommandLine | None, line: bytes) -> None:
-        self._login = self._login_user = None
+        self._watch = None
         if command is None:
             self._forward(None, line)
         elif command.name in EXTENSION_COMMANDS:
-            self._collected = _Collected(command)
-            self._resumes = self._collected.is_resume(command.rest)
-            self._collect_line(self._collected, command.rest, len(line))
+            collected = Collected(command, self._policy.preamble_line, self._policy.preamble_literal)
+            self._collected, self._resumes = collected, _is_resume(command)
+            self._collecting(collected, lambda: collected.add_line(command.rest, len(line)))
         elif command.name in PREAMBLE_COMMANDS:
-            if command.name == b"LOGIN":
-                self._watch_login(command.rest)
+            if command.name in LOGIN_COMMANDS:
+                self._watch = LoginWatch(command, self._policy.preamble_line)
             self._forward(command, line)
         else:
             rest = self._end()
             self._push(Over(line + rest))
 
-    def _watch_login(self, rest: bytes) -> None:
-        """
-        Learn who logs in, strictly by the grammar: a name that a server could understand differently is none.
-        """
-        literal = literal_suffix(rest)
-        if literal is not None and rest.startswith(b" {") and rest.count(b" ") == 1:
-            self._login = bytearray() if literal[0] <= self._policy.preamble_line else None
-            return
-        try:
-            user, end = parse_astring(rest, 1)
-        except CommandSyntaxError:
-            return
-        if rest[end : end + 1] == b" ":
-            self._login_user = user
-
     def _literal_passes(self, octets: bytes) -> None:
-        if self._login is not None:
-            self._login += octets
-            if not self._remaining:
-                self._login_user = bytes(self._login)
-                self._login = None
+        if self._watch is not None:
+            self._watch.literal_passes(octets, not self._remaining)
+
+    def _line_passes(self, line: bytes) -> bool:
+        if self._watch is not None:
+            self._watch.line_passes(line[:-2])
+        return True
 
     def _too_long(self) -> None:
         self._hopeless(b"The line is longer than %d octets" % self._policy.preamble_line)
@@ -306,61 +274,31 @@ class ServerPreamble(CommandRelay):
         self._push(ToServer(b""))
         return True
 
-    def _collect(self, collected: _Collected) -> bool:
-        if collected.remaining is None:
-            try:
-                line = self._client.take_line()
-            except LineTooLong:
-                self._too_long()
-                return True
-            if line is None:
-                self._starved = True
-                return False
-            self._collect_line(collected, line[:-2], len(line))
-            return True
+    def _collect(self, collected: Collected) -> bool:
         if collected.invite:
             if not self._may_speak():
                 return self._ask_for_server()
-            collected.invite = False
-            self._push(ToClient(b"+ Ready for %d octets\r\n" % collected.remaining))
+            self._push(ToClient(collected.invitation()))
             return True
-        return self._collect_literal(collected, collected.remaining)
+        return self._collecting(collected, lambda: collected.step(self._client))
 
-    def _collect_line(self, collected: _Collected, line: bytes, octets: int) -> None:
-        collected.pieces.append(line)
-        collected.line_octets += octets
-        if collected.line_octets > self._policy.preamble_line + 2:
+    def _collecting(self, collected: Collected, step: Callable[[], Progress]) -> bool:
+        try:
+            progress = step()
+            if progress is Progress.WHOLE:
+                self._finish(_extension(collected))
+        except LineTooLong:
             self._too_long()
-            return
-        literal = literal_suffix(line)
-        if literal is None:
-            try:
-                self._finish(collected.extension())
-            except CommandSyntaxError as error:
-                self._finish(Refused(b"%b BAD %b\r\n" % (collected.tag, str(error).encode("ascii")), False))
-            return
-        size, without_asking = literal
-        collected.literal_octets += size
-        if collected.literal_octets <= self._policy.preamble_literal:
-            collected.remaining, collected.invite = size, not without_asking
-            return
-        text = b"Literals of %b are limited to %d octets" % (collected.name, self._policy.preamble_literal)
-        if without_asking:
-            self._hopeless(text)  # it is on its way, and may be of any size
+        except LiteralTooLong as error:
+            if error.without_asking:
+                self._hopeless(error.text)  # it is on its way, and may be of any size
+            else:
+                self._finish(_bad(collected, error.text))
+        except CommandSyntaxError as error:
+            self._finish(_bad(collected, str(error).encode("ascii")))
         else:
-            self._finish(Refused(b"%b BAD %b\r\n" % (collected.tag, text), False))
-
-    def _collect_literal(self, collected: _Collected, remaining: int) -> bool:
-        octets = self._client.take(remaining)
-        if remaining and not octets:
-            self._starved = True
-            return False
-        collected.literal += octets
-        collected.remaining = remaining - len(octets)
-        if not collected.remaining:
-            collected.pieces.append(bytes(collected.literal))
-            collected.literal.clear()
-            collected.remaining = None
+            self._starved = progress is Progress.STARVED
+            return not self._starved
         return True
 
     def _finish(self, finished: Extension | Refused) -> None:
@@ -383,8 +321,9 @@ class ServerPreamble(CommandRelay):
             self._tls_answer = ToClient(line)
             self._push(self._tls_answer)
             return
-        if condition == b"OK" and name in (b"LOGIN", b"AUTHENTICATE"):
-            self._logged_in(tag, self._login_user)
+        watch, self._watch = self._watch, None
+        if condition == b"OK" and watch is not None:
+            self._logged_in(tag, watch.user)
         self._show(line)
 
     def _logged_in(self, tag: bytes, user: bytes | None) -> None:

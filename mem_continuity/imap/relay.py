@@ -202,6 +202,14 @@ class CommandRelay:
         Some octets of a literal in a forwarded command.
         """
 
+    def _line_passes(self, line: bytes) -> bool:
+        """
+        Another line of a forwarded command, with its CRLF: one behind a literal, or one that the server asked for.
+
+        @return: whether to forward it; if not, the subclass has done something else.
+        """
+        return True
+
     def _answered(self, tag: bytes, name: bytes, condition: bytes, line: bytes) -> None:
         """
         The forwarded command has its answer; C{line} is to be shown to the client, see L{_show}.
@@ -310,7 +318,7 @@ class CommandRelay:
             return False
         if self._state is State.COMMAND:
             self._begin(parse_command(line[:-2]), line)
-        else:
+        elif self._line_passes(line):
             self._push(ToServer(line))
             if self._state is State.LINE:
                 self._line_forwarded(line)

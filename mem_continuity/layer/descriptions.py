@@ -1,5 +1,6 @@
 """
-Endpoint descriptions that carry a description within them, and options of ours among its keyword arguments.
+Endpoint descriptions: such as carry a description within them, with options of ours among its keyword arguments; and such as are
+ours altogether.
 
 Twisted's plugin system hands over a description that is taken apart already: C{continuity:tcp:143:continuityGrace=600} arrives as
 arguments and keyword arguments.  Here ours are taken out, and the rest is put together again.
@@ -10,7 +11,7 @@ known, or has a value that cannot be used, is a L{ValueError} whose text names t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from twisted.internet.endpoints import quoteStringArgument
@@ -123,3 +124,85 @@ def require_description(args: tuple[object, ...], example: str) -> None:
     """
     if not args or not str(args[0]):
         raise ValueError(f"{PREFIX}: is followed by the description of an endpoint, as in {example}")
+
+
+def split_description(text: str) -> list[tuple[str | None, str]]:
+    """
+    Take a description apart as Twisted does, except that a part in brackets needs no escapes and names may come more than once.
+
+    @return: the parts in order: C{(None, value)} of a positional one, C{(name, value)} of an option.
+    """
+    parts: list[tuple[str | None, str]] = []
+    name: str | None = None
+    value = ""
+    for plain, character in _characters(text):
+        if plain and character == ":":
+            parts.append((name, value))
+            name, value = None, ""
+        elif plain and character == "=" and name is None:
+            name, value = value, ""
+        else:
+            value += character
+    return [*parts, (name, value)]
+
+
+def _characters(text: str) -> Iterator[tuple[bool, str]]:
+    """
+    The characters, each with whether it may have a meaning.
+    """
+    place, bracketed, begins = 0, False, True
+    while place < len(text):
+        one = text[place]
+        if one == "\\" and place + 1 < len(text):
+            place += 1
+            yield False, text[place]
+        else:
+            bracketed = (bracketed or (one == "[" and begins)) and one != "]"
+            yield not bracketed, one
+        begins = one == ":" and not bracketed
+        place += 1
+
+
+class NamedOptions:
+    """
+    The named parts of one description of ours that Twisted does not take apart.
+
+    @raise ValueError: one is not known, or not for this kind, or stands there twice.
+    """
+
+    def __init__(self, kind: str, known: Collection[str], given: Iterable[tuple[str, str]], repeated: str = "") -> None:
+        """
+        @param kind: what stands at the head of the description.
+        @param known: the names of its options.
+        @param repeated: the one that may come more than once.
+        """
+        self._given: dict[str, list[str]] = {}
+        for name, value in given:
+            if name not in known:
+                raise ValueError(f"{kind}: has no option {name!r}; it has {', '.join(sorted(known))}")
+            if not value:
+                raise ValueError(f"{name}= has no value")
+            if name in self._given and name != repeated:
+                raise ValueError(f"{name}= stands there twice")
+            self._given.setdefault(name, []).append(value)
+
+    def all(self, name: str) -> list[str]:
+        """
+        The values of an option that may be repeated or be a list with commas.
+        """
+        return [one for value in self._given.get(name, []) for one in value.split(",")]
+
+    def text(self, name: str) -> str | None:
+        """
+        The value of an option; C{None} when it is not given.
+        """
+        return self._given.get(name, [None])[0]
+
+    def flag(self, name: str) -> bool:
+        """
+        The value of an option that is yes or no; not given means no.
+        """
+        value = (self.text(name) or "no").lower()
+        if value not in ("yes", "no"):
+            raise ValueError(f"{name} is yes or no, not {value!r}")
+        return value == "yes"

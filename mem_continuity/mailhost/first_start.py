@@ -35,14 +35,26 @@ class SetupError(Exception):
     """
 
 
+def make_folder(data: Path) -> None:
+    """
+    Make the folder for state, for its owner alone.
+
+    @raise SetupError: it cannot be made.
+    """
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(f"the folder {data} cannot be written: {error.strerror}; choose another with --data") from None
+
+
 def lock_folder(data: Path) -> TextIO:
     """
     Make the folder, and have it for this process alone until what is returned is closed.
 
     @raise SetupError: it cannot be written, or another process has it.
     """
+    make_folder(data)
     try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = open(data / "lock", "a")  # noqa: SIM115  held as long as the service lives
     except OSError as error:
         raise SetupError(f"the folder {data} cannot be written: {error.strerror}; choose another with --data") from None

@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,7 @@ class ContinuityFactory:
         self.wrapped = wrapped
         self.hub = hub
         self._links: set[ServerLink] = set()
+        self._crowd: Counter[str] = Counter()
         self._waiters: list[tuple[set[ServerLink], Deferred[None]]] = []
         self._stopped = False
         self._ports = 0
@@ -97,7 +99,7 @@ class ContinuityFactory:
         """
         if self._stopped:
             return _Refusal()  # the factory of a TLS endpoint cannot take None
-        return _TrackedLink(self.hub, self._links, self._link_gone)
+        return _TrackedLink(self.hub, self._links, self._crowd, self._link_gone)
 
     def _link_gone(self, link: ServerLink) -> None:
         for waiter in list(self._waiters):
@@ -190,17 +192,46 @@ class _TrackedLink(ServerLink):
     A link that its factory knows of, for an orderly end.
     """
 
-    def __init__(self, hub: Hub, links: set[ServerLink], gone: Callable[[ServerLink], object]) -> None:
+    def __init__(
+        self, hub: Hub, links: set[ServerLink], crowd: Counter[str], gone: Callable[[ServerLink], object]
+    ) -> None:
+        """
+        @param crowd: how many links each address has.
+        """
         super().__init__(hub, carry_out)
         self._links = links
+        self._crowd = crowd
         self._gone = gone
+        self._host: str | None = None
 
     def connectionMade(self) -> None:
         self._links.add(self)
         super().connectionMade()
 
+    def admit(self) -> bool:
+        """
+        @see: L{ServerLink.admit}; an address may have C{links_per_address} links at a time.
+        """
+        host, policy = self.peer_host, self.hub.policy
+        if self._host is not None or not host:
+            return True
+        if self._crowd[host] >= policy.links_per_address:
+            self.hub.table.counts["limit_links_per_address"] += 1
+            self._log.warn("Limit links_per_address: one more from {peer} is refused.", peer=host)
+            self.transport.write(b"* BYE [LIMIT] too many connections from your address\r\n")
+            self.finish()
+            return False
+        self._host = host
+        self._crowd[host] += 1
+        return True
+
     def connectionLost(self, reason: Any = None) -> None:
         self._links.discard(self)
+        host, self._host = self._host, None
+        if host is not None:
+            self._crowd[host] -= 1
+            if not self._crowd[host]:
+                del self._crowd[host]
         try:
             super().connectionLost(reason)
         finally:

@@ -92,7 +92,7 @@ def _closing(table: Table, record: Record) -> bool:
     Whether the session of a record has said goodbye and only waits to be rid of its last octets.
     """
     source = table.served(record.session_id)
-    return source is not None and source.transport.disconnecting
+    return source is not None and not source.graftable
 
 
 def _which(records: list[Record]) -> Answer:

@@ -25,7 +25,6 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -45,6 +44,7 @@ from mem_continuity.imap.preamble import ServerPreamble
 from mem_continuity.layer.base_link import BaseLink
 from mem_continuity.layer.conduit import Conduit
 from mem_continuity.layer.sockets import hasten_death, hurry
+from mem_continuity.layer.tls_socket import handshakes
 from mem_continuity.server.hub import Hub
 from mem_continuity.server.proxied import when_peer_known
 from mem_continuity.server.served import Served
@@ -92,7 +92,7 @@ class ServerLink(BaseLink):
         """
         super().connectionMade()
         self._deadline = self.hub.clock.callLater(self.hub.policy.preamble_time, self._too_slow)
-        if not isinstance(self.transport, TLSMemoryBIOProtocol):
+        if not handshakes(self.transport):
             when_peer_known(self.transport, self._bind_soon)
 
     def handshakeCompleted(self) -> None:
@@ -101,8 +101,14 @@ class ServerLink(BaseLink):
         """
         self._bind_soon()
 
+    def admit(self) -> bool:
+        """
+        The peer's address is known and TLS stands: may this link go on?  Whoever says no has said why, and closes it.
+        """
+        return True
+
     def _bind_soon(self) -> None:
-        if self._binding is None and self.served is None:
+        if self._binding is None and self.served is None and self.admit():
             self._binding = self.hub.clock.callLater(0, self._bind_now)
 
     def _bind_now(self) -> None:

@@ -26,7 +26,6 @@ from mem_continuity.server.grafting import GONE, changed, grafted, is_another, m
 from mem_continuity.server.served import Answer
 
 if TYPE_CHECKING:
-    from mem_continuity.server.link import ServerLink
     from mem_continuity.server.resident import Resident
 
 
@@ -171,23 +170,8 @@ class _Move:
             self._served.protocol.account = self._served.lease.avatar  # type: ignore[attr-defined]
             if mine is not None:
                 mine.release()
-        self._retire(source)
+        source.give_way()
         return mailbox
-
-    def _retire(self, source: Resident) -> None:
-        link = source.link
-        if link is None:
-            source.end(b"MOVED")
-            return
-        # Fenced at once, but disconnected behind the answer, which is written in this turn: as the change request orders it.
-        link.fence()
-        self._table.gone(source)
-        source.hub.clock.callLater(0, self._disconnect, source, link)
-
-    @staticmethod
-    def _disconnect(source: Resident, link: ServerLink) -> None:
-        source.end(b"MOVED")
-        link.finish()
 
     def _forget_source(self) -> None:
         source = self._source()

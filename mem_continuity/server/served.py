@@ -111,6 +111,14 @@ class Served:
         return not self.inside_literal and (self.observer is None or self.observer.at_rest)
 
     @property
+    def graftable(self) -> bool:
+        """
+        Whether the selected state of this session may be had by a GRAFT; not when it has said goodbye and only waits to be rid of
+        its last octets.
+        """
+        return not self.transport.disconnecting
+
+    @property
     def has_mailbox(self) -> bool:
         """
         Whether a mailbox is selected.
@@ -174,12 +182,15 @@ class Served:
             self.record = replace(self.record, selection=selection, enabled=enabled)
             self.hub.table.noted(self.record)
 
-    def grafted(self, selection: Selection) -> None:
+    def grafted(self, selection: Selection, enabled: frozenset[bytes] = frozenset()) -> None:
         """
         The protocol is in the selected state without a SELECT: whoever watches it has to be told.
+
+        @param enabled: what was ENABLEd with it.
         """
         observer = self.observer
         if observer is not None:
+            observer.enabled |= enabled
             observer.mailbox = SelectedMailbox(selection.name, selection.read_only, selection.uid_validity)
             self.select(selection, observer.enabled)
 
@@ -246,6 +257,23 @@ class Served:
         self.end_with(self.failure_of(reason))
         if self.draining:
             self._grace = self.hub.clock.callLater(self.hub.policy.moved_deadline, link.drop, "it does not drain")
+
+    def give_way(self) -> None:
+        """
+        A GRAFT has taken what this session had.  It is fenced at once, but disconnected behind the answer, which is written in
+        this turn: as the change request orders it.
+        """
+        link = self.link
+        if link is None:
+            self.end(b"MOVED")
+            return
+        link.fence()
+        self.hub.table.gone(self)
+        self.hub.clock.callLater(0, self._disconnect, link)
+
+    def _disconnect(self, link: ServerLink) -> None:
+        self.end(b"MOVED")
+        link.finish()
 
     def end_with(self, reason: Failure) -> None:
         """

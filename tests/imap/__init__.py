@@ -51,7 +51,8 @@ class Machine(Protocol):
 class ToyServer:
     """
     An IMAP server that answers OK to everything, or what C{answers} says for a command; it invites literals, and asks
-    one line of AUTHENTICATE.  C{commands} is what it understood: whole commands, literals in place.
+    one line of AUTHENTICATE, or as many responses as C{responses} says for a mechanism, an initial one included.
+    C{commands} is what it understood: whole commands, literals in place.
     """
 
     def __init__(self, answers: dict[bytes, bytes] | None = None) -> None:
@@ -60,7 +61,17 @@ class ToyServer:
         self._buffer = b""
         self._command = b""
         self._literal = 0
-        self._dialogue = False
+        self.responses: dict[bytes, int] = {}
+        self._asked = 0
+
+    def _asks(self, words: list[bytes]) -> int:
+        """
+        How many lines it asks in this command.
+        """
+        if len(words) < 2 or words[1].upper() != b"AUTHENTICATE":
+            return 0
+        responses = self.responses.get(words[2]) if len(words) > 2 else None
+        return 1 if responses is None else responses - (len(words) > 3)
 
     def receive(self, octets: bytes) -> Iterator[bytes]:
         """
@@ -85,11 +96,11 @@ class ToyServer:
                     yield b"+ go\r\n"
                 continue
             words = self._command.split()
-            if len(words) > 1 and words[1].upper() == b"AUTHENTICATE" and not self._dialogue:
-                self._dialogue = True
+            if self._asked < self._asks(self._command.partition(b"\r\n")[0].split()):
+                self._asked += 1
                 yield b"+ \r\n"
                 continue
-            self._dialogue = False
+            self._asked = 0
             self.commands.append(self._command)
             self._command = b""
             if len(words) < 2:

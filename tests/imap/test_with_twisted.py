@@ -260,7 +260,7 @@ class TwistedTests(TestCase):
         link, client = self._server(), self._client()
         pump = self._connect(link, client)
         self._result(pump, client.authenticate(b"pw"))
-        self.assertEqual([event.user for event in link.events if isinstance(event, Authenticated)], [None])
+        self.assertEqual([event.user for event in link.events if isinstance(event, Authenticated)], [b"joe"])
 
     def test_wrong_password_then_right(self) -> None:
         link, client = self._server(), self._client()

@@ -71,7 +71,7 @@ class StrangerTests(IdentityCase):
         self.assertIsInstance(client.resume(host="198.51.100.77"), Resumed)
         site.clock.advance(60)
         self.assertIsInstance(client.resume(host=TRAIN), Resumed)
-        self.assertEqual((len(served.protocol.losses), site.logouts), (0, []))  # type: ignore[attr-defined]
+        self.assertEqual((len(site.servers[0].losses), site.logouts), (0, []))
         self.assertIn(b" OK ", client.login(wire))  # a refused link is an ordinary one
 
     def test_scenario_31_another_users_session(self) -> None:

@@ -53,7 +53,7 @@ def held(wire: Wire) -> int:
     link = wire.link
     total = link.preamble.buffered
     if link.preamble._collected is not None:
-        total += sum(map(len, link.preamble._collected.pieces)) + len(link.preamble._collected.literal)
+        total += sum(map(len, link.preamble._collected.pieces)) + len(link.preamble._collected._literal)
     if link.conduit is not None:
         session = link.conduit.session
         total += sum(map(len, session.receiver._waiting))

@@ -19,7 +19,7 @@ from zope.interface.verify import verifyObject
 from mem_continuity.core.policy import Policy
 from mem_continuity.server import ContinuityRealm
 from mem_continuity.server.avatars import Lease, PortalFacade
-from tests.support.comebacks import TRAIN, framed, graft, logged_in, plain, served_of
+from tests.support.comebacks import TRAIN, framed, graft, logged_in, plain, resident_of, served_of
 from tests.support.raw_client import RawClient
 from tests.support.site import Server, Site
 
@@ -160,7 +160,7 @@ class RealmTests(SynchronousTestCase):
         client = RawClient(site)
         client.connect()
         client.command(b"CLIENTID " + (client.client_id or b""))
-        served = served_of(client)
+        served = resident_of(client)
         served.client_id = client.link.link.client_id
         facade = PortalFacade(site.portal, served)
         interface, _, _ = self.successResultOf(facade.login(UsernamePassword(b"joe", b"secret"), None, IOther))
@@ -178,7 +178,7 @@ class RealmTests(SynchronousTestCase):
         users: dict[Any, bytes] = {"jöe": b"x"}
         client = RawClient(site)
         client.connect()
-        served = served_of(client)
+        served = resident_of(client)
         served.client_id = client.link.link.client_id
         facade = PortalFacade(site.portal, served)
         site.checker.users.update(users)
@@ -249,7 +249,7 @@ class FacadeTests(SynchronousTestCase):
 
         self.site.protocol_class = Sealed
         client = framed(self.site)
-        self.assertIsNone(served_of(client).lease)
+        self.assertIsNone(resident_of(client).lease)
         client.lose()
         client.resume()
         self.assertIn(b" OK ", client.call(b"NOOP"))
@@ -270,7 +270,7 @@ class FacadeTests(SynchronousTestCase):
         portal.registerChecker(Checker(), IAnonymous)
         client = RawClient(self.site)
         client.connect()
-        served = served_of(client)
+        served = resident_of(client)
         self.successResultOf(PortalFacade(portal, served).login(Anonymous(), None, IAccountIMAP))
         self.assertIsNone(served.user)
 

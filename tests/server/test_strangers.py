@@ -17,6 +17,7 @@ from zope.interface import implementer
 from mem_continuity.core.frames import data_header
 from mem_continuity.core.handshake import Refused
 from mem_continuity.server import ContinuityRealm
+from mem_continuity.server.resident import Resident
 from tests.support.comebacks import TRAIN, framed, graft, logged_in, plain, served_of
 from tests.support.site import Realm, Server, Site
 
@@ -73,7 +74,7 @@ class StrangerTests(SynchronousTestCase):
         site.settle()
         self.assertIn(b"a NO ", wire.heard)
         refused = wire.link.served
-        assert refused is not None
+        assert isinstance(refused, Resident)
         self.assertEqual((refused.user, refused.lease, site.logouts), (None, None, []))
         portal.refuses = False
         wire.send(b"b LOGIN ann hidden\r\n")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 
+from mem_continuity.server.resident import Resident
 from mem_continuity.server.served import Served
 from tests.support.raw_client import RawClient
 from tests.support.site import Site
@@ -59,6 +60,15 @@ def served_of(client: RawClient) -> Served:
     """
     served = client.link.link.served
     assert served is not None, "nothing is bound to this link"
+    return served
+
+
+def resident_of(client: RawClient) -> Resident:
+    """
+    The same, for a site that serves mailboxes in this process.
+    """
+    served = served_of(client)
+    assert isinstance(served, Resident)
     return served
 
 

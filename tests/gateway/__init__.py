@@ -1,0 +1,3 @@
+"""
+Tests of L{mem_continuity.gateway}.
+"""
