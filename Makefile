@@ -54,9 +54,10 @@ $(VENV)/.run: setup.py pyproject.toml | $(BIN)/python
 	@$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.test: setup.py pyproject.toml | $(BIN)/python
+$(VENV)/.test: setup.py pyproject.toml tests/interop/programs/node/package-lock.json | $(BIN)/python
 	@echo "installing mem-continuity and the tools of its tests into $(VENV) (the first time takes a minute)"
 	@$(PIP) --editable '.[test,dev]'
+	@$(BIN)/python -m tests.interop.programs.node_packages
 	@touch $@ $(VENV)/.run
 
 clean:

@@ -275,11 +275,13 @@ class Gate(CommandRelay):
         # an attack (RFC 5802 section 6).  So where -PLUS is taken out, the mechanism without it does not work either.
         unbound = {word[: -len(_PLUS)] for word in words if word.startswith(b"AUTH=") and word.endswith(_PLUS)}
         secure = self._secure()
+        # Some servers tell what they can do then before the answer to the login, and not with it.
+        before = not logged_in and self._watch is None
 
         def remove(word: bytes) -> bool:
             if _NEVER.match(word) is not None or word.upper() in unbound:
                 return True
-            return not logged_in and (_NOT_YET.match(word) is not None or (not secure and _AUTH.match(word) is not None))
+            return (before and _NOT_YET.match(word) is not None) or (not secure and _AUTH.match(word) is not None)
 
         self._show(rewrite_capability(line, _nothing if logged_in else self._announce, remove))
 

@@ -74,7 +74,7 @@ def limit_unsent(transport: ITransport, octets: int) -> None:
 
 def hurry(transport: ITransport) -> None:
     """
-    Let what is written go out at once: our frames are written whole, and waiting for more only delays them.
+    Let what is written go out at once: answers and frames are written whole, and waiting for more only delays them.
     """
     sock = _tcp_socket(transport)
     if sock is not None:

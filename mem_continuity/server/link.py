@@ -91,6 +91,7 @@ class ServerLink(BaseLink):
         The connection stands, though TLS may not yet.
         """
         super().connectionMade()
+        hurry(self.transport)
         self._deadline = self.hub.clock.callLater(self.hub.policy.preamble_time, self._too_slow)
         if not handshakes(self.transport):
             when_peer_known(self.transport, self._bind_soon)
@@ -319,7 +320,6 @@ class ServerLink(BaseLink):
         self.served = served
         served.link = self
         served.peer_host = self.peer_host
-        hurry(self.transport)
         self.mode = Mode.FRAMED
         rest = self.preamble.take_rest()
         unsaid = self._left_over()

@@ -1,0 +1,256 @@
+"""
+Dialogues that are nothing but commands, one after the other.
+"""
+
+from __future__ import annotations
+
+from tests.interop.dialogues.registry import script
+
+script(
+    "any_state",
+    """
+    CAPABILITY
+    NOOP
+    ID NIL
+    ID ("name" "some client" "version" "1")
+    NAMESPACE
+    ENABLE CONDSTORE
+    ENABLE QRESYNC UNKNOWN
+    ENABLE
+    CHECK
+    FETCH 1 FLAGS
+    LOGIN alice again
+    AUTHENTICATE PLAIN
+    NOSUCH command
+    UID
+    UID NOSUCH 1
+    SELECT
+    SELECT "unterminated
+    SELECT no such box
+    SELECT nosuch
+    EXAMINE INBOX extra
+    CREATE INBOX
+    DELETE nosuch
+    RENAME nosuch other
+    STATUS nosuch (MESSAGES)
+    STATUS INBOX (NOSUCH)
+    APPEND nosuch <+x+>
+    APPEND INBOX (\\NoSuch) <+x+>
+    """,
+)
+script(
+    "mailboxes",
+    """
+    LIST "" ""
+    LIST "" *
+    LIST "" %
+    LIST Archive/ %
+    LIST "" (INBOX Archive/%)
+    LIST (SUBSCRIBED) "" *
+    LIST (SUBSCRIBED RECURSIVEMATCH) "" %
+    LIST (REMOTE) "" *
+    LIST (SPECIAL-USE) "" *
+    LIST "" * RETURN (CHILDREN SUBSCRIBED)
+    LIST "" * RETURN (SPECIAL-USE)
+    LIST "" * RETURN (STATUS (MESSAGES UIDNEXT UIDVALIDITY UNSEEN SIZE HIGHESTMODSEQ))
+    LIST (NOSUCH) "" *
+    LSUB "" *
+    LSUB "" %
+    XLIST "" *
+    CREATE a/b/c
+    CREATE a/
+    RENAME a z
+    LIST "" z*
+    DELETE z
+    DELETE z/b/c
+    DELETE z/b
+    DELETE z
+    CREATE <<literal name>>
+    CREATE <+other literal+>
+    SUBSCRIBE <<literal name>>
+    UNSUBSCRIBE "literal name"
+    DELETE "literal name"
+    CREATE Spam (USE (\\Junk))
+    STATUS INBOX (MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN SIZE)
+    STATUS <<INBOX>> (MESSAGES)
+    STATUS "&AOQ-" (MESSAGES)
+    LIST "" <<>>
+    CREATE ""
+    CREATE "bad &name"
+    RENAME INBOX Old
+    STATUS Old (MESSAGES)
+    STATUS INBOX (MESSAGES)
+    """,
+)
+script(
+    "fetching",
+    """
+    EXAMINE INBOX
+    FETCH 1:* (FLAGS UID INTERNALDATE RFC822.SIZE)
+    FETCH 1:* ALL
+    FETCH 1:* FAST
+    FETCH 1:* FULL
+    FETCH 1:* ENVELOPE
+    FETCH 1:* BODY
+    FETCH 1:* BODYSTRUCTURE
+    FETCH 1:* BODY.PEEK[]
+    FETCH 1:* RFC822.HEADER
+    FETCH 1:* BODY.PEEK[HEADER]
+    FETCH 1:* BODY.PEEK[TEXT]
+    FETCH 1:* BODY.PEEK[HEADER.FIELDS (SUBJECT X-LONG)]
+    FETCH 1:* BODY.PEEK[HEADER.FIELDS.NOT (SUBJECT X-LONG X-FOLDED)]
+    FETCH 1:* BODY.PEEK[HEADER.FIELDS (<+SUBJECT+>)]
+    FETCH 3 (BODY.PEEK[1] BODY.PEEK[1.MIME] BODY.PEEK[1.1] BODY.PEEK[1.2] BODY.PEEK[2.HEADER] BODY.PEEK[2.TEXT] BODY.PEEK[2.1])
+    FETCH 3 BODY.PEEK[9]
+    FETCH 5 BODY.PEEK[]<0.10>
+    FETCH 5 BODY.PEEK[]<65535.4096>
+    FETCH 5 BODY.PEEK[]<999999.5>
+    FETCH 4 BODY.PEEK[TEXT]<10.0>
+    FETCH 1:* (BINARY.SIZE[1] BINARY.PEEK[1])
+    FETCH 3 BINARY.PEEK[3]
+    FETCH 3 BINARY.PEEK[1.1]
+    FETCH 1:* PREVIEW
+    FETCH 1:* (PREVIEW (LAZY))
+    FETCH 1:* SNIPPET
+    FETCH 1:* SAVEDATE
+    FETCH 1:* (MODSEQ)
+    FETCH 1:3 (X-MAILBOX X-REAL-UID)
+    UID FETCH 2,4:6,* (UID RFC822.SIZE)
+    UID FETCH 999999 FLAGS
+    FETCH 999 FLAGS
+    FETCH 0 FLAGS
+    FETCH 1 NOSUCH
+    FETCH 1 BODY[
+    FETCH 1
+    STORE 1 +FLAGS (\\Seen)
+    CLOSE
+    SELECT INBOX
+    FETCH 1:* BODY[TEXT]
+    FETCH 2 RFC822
+    FETCH 9 RFC822.TEXT
+    """,
+)
+script(
+    "changing",
+    """
+    SELECT INBOX
+    STORE 1 +FLAGS (\\Flagged keyword)
+    STORE 1:3 -FLAGS \\Seen
+    STORE 1,3 FLAGS (\\Deleted)
+    STORE 2 +FLAGS.SILENT (\\Deleted $Forwarded)
+    STORE 1 +FLAGS (\\NoSuch)
+    UID STORE 1:* +FLAGS (one two)
+    STORE 999 +FLAGS (x)
+    COPY 1:2 Archive
+    UID COPY 4:5 "with space"
+    COPY 1 nosuch
+    MOVE 4 Archive
+    UID MOVE 6:7 Archive/2019
+    MOVE 1 nosuch
+    UID EXPUNGE 1
+    EXPUNGE
+    EXPUNGE
+    FETCH 1:* (UID FLAGS)
+    UNSELECT
+    SELECT Archive
+    FETCH 1:* (UID FLAGS INTERNALDATE)
+    STORE 1:* +FLAGS.SILENT (\\Deleted)
+    CLOSE
+    STATUS Archive (MESSAGES UIDNEXT)
+    """,
+)
+script(
+    "searching",
+    """
+    SELECT INBOX
+    SEARCH ALL
+    SEARCH UNSEEN FLAGGED
+    SEARCH OR SEEN NOT ANSWERED
+    SEARCH SUBJECT first
+    SEARCH CHARSET UTF-8 SUBJECT <<\xc3\x9cber>>
+    SEARCH CHARSET UTF-8 BODY <+gr\xc3\xbcn+>
+    SEARCH CHARSET NOSUCH SUBJECT x
+    SEARCH TEXT "octet" LARGER 10 SMALLER 100000
+    SEARCH HEADER Message-ID ""
+    SEARCH SINCE 1-Jan-2019 BEFORE 1-Jan-2021
+    SEARCH SENTON 2-Jan-2020
+    SEARCH OLDER 1000
+    SEARCH YOUNGER 1000
+    SEARCH KEYWORD $Label1
+    SEARCH SAVEDBEFORE 1-Jan-2000
+    SEARCH MODSEQ 1
+    SEARCH RETURN (MIN MAX COUNT ALL) 1:*
+    UID SEARCH RETURN (COUNT) UNDELETED
+    SEARCH RETURN () FLAGGED
+    SEARCH RETURN (SAVE) FLAGGED
+    FETCH $ (UID FLAGS)
+    UID SEARCH RETURN (ALL) $ SEEN
+    STORE $ +FLAGS.SILENT (saved)
+    SEARCH RETURN (PARTIAL 1:3) ALL
+    SEARCH NOSUCH
+    SEARCH
+    SORT (SUBJECT) UTF-8 ALL
+    SORT (REVERSE DATE) US-ASCII ALL
+    SORT (ARRIVAL SIZE FROM TO CC) UTF-8 1:5
+    SORT (DISPLAYFROM) UTF-8 ALL
+    UID SORT RETURN (COUNT ALL) (SUBJECT) UTF-8 ALL
+    SORT (NOSUCH) UTF-8 ALL
+    THREAD REFERENCES UTF-8 ALL
+    THREAD REFS UTF-8 ALL
+    THREAD ORDEREDSUBJECT UTF-8 ALL
+    UID THREAD REFERENCES UTF-8 ALL
+    UID SEARCH RETURN (UPDATE COUNT) FLAGGED
+    STORE 1 +FLAGS.SILENT (\\Flagged)
+    NOOP
+    UID SORT RETURN (UPDATE ALL CONTEXT) (SUBJECT) UTF-8 UNDELETED
+    CANCELUPDATE "a99"
+    """,
+)
+script(
+    "modseqs",
+    """
+    ENABLE QRESYNC
+    SELECT INBOX (CONDSTORE)
+    FETCH 1:* (FLAGS MODSEQ)
+    STORE 1 (UNCHANGEDSINCE 100) +FLAGS (x)
+    STORE 1:3 (UNCHANGEDSINCE 1) +FLAGS (y)
+    FETCH 1:* (FLAGS) (CHANGEDSINCE 1)
+    SEARCH MODSEQ "/flags/\\\\draft" all 1
+    STORE 2 +FLAGS (\\Deleted)
+    EXPUNGE
+    UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)
+    STATUS INBOX (HIGHESTMODSEQ)
+    CLOSE
+    SELECT INBOX (QRESYNC (2130706432 1))
+    SELECT Archive (QRESYNC (1 1 1:3 (1 1)))
+    SELECT INBOX (QRESYNC (x))
+    """,
+)
+script(
+    "metadata_quota_rights",
+    """
+    SETMETADATA INBOX (/private/comment "mine")
+    SETMETADATA INBOX (/private/comment <<of the INBOX>> /private/vendor/x <+\xe4+>)
+    GETMETADATA INBOX /private/comment
+    GETMETADATA (MAXSIZE 3) INBOX (/private/comment)
+    GETMETADATA (DEPTH infinity) INBOX /private
+    GETMETADATA "" (/shared/comment)
+    SETMETADATA INBOX (/private/comment NIL)
+    GETMETADATA INBOX /private/comment
+    GETMETADATA INBOX nosuch
+    GETQUOTAROOT INBOX
+    GETQUOTA "User quota"
+    GETQUOTA nosuch
+    SETQUOTA "User quota" (STORAGE 10)
+    MYRIGHTS INBOX
+    GETACL INBOX
+    LISTRIGHTS INBOX bob
+    SETACL INBOX bob lr
+    GETACL INBOX
+    SETACL INBOX bob +x
+    DELETEACL INBOX bob
+    GETACL nosuch
+    SETACL INBOX <<bob>> <+l+>
+    LIST "" * RETURN (MYRIGHTS)
+    """,
+)
