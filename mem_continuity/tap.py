@@ -21,7 +21,6 @@ from twisted.application.service import IService
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.portal import IRealm, Portal
 from twisted.cred.strcred import AuthOptionMixin
-from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.plugin import getPlugins
 from twisted.python import usage
@@ -210,12 +209,15 @@ class Options(usage.Options, AuthOptionMixin):
         self["data"] = default_data() if self["data"] is None else self["data"]
 
 
-def _endpoint(description: str, certificate: tuple[Path, str] | None, reactor: Any) -> IStreamServerEndpoint:
-    if description.startswith("tls:") and certificate is not None:
-        path = quoteStringArgument(str(certificate[0]))
-        description = f"ssl:{description[4:]}:privateKey={path}:certKey={path}:extraCertChain={path}"
+def _endpoint(
+    description: str, certificate: tuple[Path, str] | None, reactor: Any, policy: Policy
+) -> IStreamServerEndpoint:
+    # Only now: reading the command line for --help needs none of it.
+    from mem_continuity.server.listening import server_endpoint
+
     try:
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+        pem = None if certificate is None else certificate[0].read_bytes()
+        endpoint = server_endpoint(reactor, description, pem, policy)
     except (ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
         raise usage.UsageError(f"--listen {description}: this is no server endpoint: {one_line(error)}") from None
     except Exception as error:
@@ -245,7 +247,7 @@ def make_mail_service(options: Mapping[str, Any], reactor: Any, out: TextIO) -> 
     certificate = None
     if needs_certificate or options["certificate"] is not None:
         certificate = find_certificate(options["certificate"], data)
-    endpoints = [(one, _endpoint(one, certificate, reactor)) for one in options["listen"]]
+    endpoints = [(one, _endpoint(one, certificate, reactor, policy)) for one in options["listen"]]
     realm: IRealm
     if options["realm"] is not None:
         realm = find_realm(options["realm"], reactor, policy)
@@ -271,19 +273,19 @@ def make_mail_service(options: Mapping[str, Any], reactor: Any, out: TextIO) -> 
     return MailService(factory, endpoints, at_end)
 
 
-def _starttls(certificate: Path) -> Any:
+class _Ready:
     """
-    What STARTTLS is answered with.
+    A context factory for STARTTLS, from a context that is there.
     """
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    from OpenSSL.crypto import X509, PKey
-    from twisted.internet.ssl import CertificateOptions, TLSVersion
 
-    pem = certificate.read_bytes()
-    chain = [X509.from_cryptography(one) for one in x509.load_pem_x509_certificates(pem)]
-    key = PKey.from_cryptography_key(load_pem_private_key(pem, None))  # type: ignore[arg-type]
-    return CertificateOptions(key, chain[0], extraCertChain=chain[1:], raiseMinimumTo=TLSVersion.TLSv1_2)
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def getContext(self) -> Any:
+        """
+        @see: L{IOpenSSLContextFactory<twisted.internet.interfaces.IOpenSSLContextFactory>}
+        """
+        return self._context
 
 
 def make_gateway_service(options: Mapping[str, Any], reactor: Any) -> IService:
@@ -298,6 +300,7 @@ def make_gateway_service(options: Mapping[str, Any], reactor: Any) -> IService:
     from mem_continuity.gateway.site import GatewaySite, gateway
     from mem_continuity.gateway.upstream import parse_upstream
     from mem_continuity.imap.front import LocalFront
+    from mem_continuity.layer.tls_contexts import server_context
     from mem_continuity.mailhost.first_start import find_certificate, make_folder
 
     upstream = routes = front = None
@@ -316,7 +319,7 @@ def make_gateway_service(options: Mapping[str, Any], reactor: Any) -> IService:
     if options["certificate"] is None:
         make_folder(data)
     certificate = find_certificate(options["certificate"], data)
-    endpoints = [(one, _endpoint(one, certificate, reactor)) for one in options["listen"]]
+    endpoints = [(one, _endpoint(one, certificate, reactor, options["policy"])) for one in options["listen"]]
     is_lax = bool(options["insecure-loopback"])
     site = GatewaySite(
         reactor,
@@ -324,7 +327,7 @@ def make_gateway_service(options: Mapping[str, Any], reactor: Any) -> IService:
         upstream=upstream,
         router=routes,
         front=front,
-        tls=_starttls(certificate[0]),
+        tls=_Ready(server_context(certificate[0].read_bytes())),
         insecure_loopback=is_lax,
     )
     return MailService(gateway(site, allow_insecure=is_lax, binding=not options["no-binding"]), endpoints)

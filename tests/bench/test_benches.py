@@ -27,6 +27,7 @@ FIRST_FIGURES = {
     "memory": "live, idle: IMAP4Server and TLS alone",
     "handover": "handovers, full handshakes",
     "throughput": "FETCH 20 MB, bare",
+    "tls": "memory, idle: Twisted's TLS",
 }
 
 
