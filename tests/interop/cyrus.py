@@ -157,12 +157,18 @@ class Cyrus(RealServer):
         ]
 
     def sessions(self, user: str | None = None) -> list[int]:
-        found = []
-        for one in sorted((self.folder / "proc").iterdir(), key=lambda file: file.stat().st_mtime_ns):
-            words = one.read_text("utf-8", "replace").split("\t")  # service, client, user, mailbox, command
-            if len(words) > 2 and words[2] and (user is None or words[2] == user):
-                found.append(int(one.name))
-        return found
+        running, found = set(self.pids()), []
+        for one in (self.folder / "proc").iterdir():
+            try:
+                words = one.read_text("utf-8", "replace").split("\t")  # service, client, user, mailbox, command
+                age = one.stat().st_mtime_ns
+            except OSError:
+                continue  # it has ended or was renamed meanwhile
+            # The file of one that was killed stays.
+            is_session = one.name.isdigit() and int(one.name) in running and len(words) > 2 and words[2]
+            if is_session and (user is None or words[2] == user):
+                found.append((age, int(one.name)))
+        return [pid for _, pid in sorted(found)]
 
     def _set_password(self, user: str, password: str) -> None:
         program = find_program("saslpasswd2", "sasl2-bin")
