@@ -116,6 +116,12 @@ class Options(usage.Options, AuthOptionMixin):
     optFlags = [  # noqa: RUF012  Twisted reads it from the class
         ["insecure-loopback", None, "Allow passwords and START without TLS from this host itself."],
         ["no-binding", None, "Do not bind RESUME to the TLS connection: for a balancer in front that ends TLS."],
+        [
+            "balancer-ends-tls",
+            None,
+            "For a gateway: what comes without TLS counts as secure, for a balancer in front ends TLS and nobody else can "
+            "connect. Implies --no-binding.",
+        ],
     ]
     optParameters = [  # noqa: RUF012
         [
@@ -198,6 +204,8 @@ class Options(usage.Options, AuthOptionMixin):
             raise usage.UsageError("--maildir and --realm exclude each other; use --realm maildir:FOLDER")
         if self["upstream"] is not None and self["routes"] is not None:
             raise usage.UsageError("--upstream and --routes exclude each other; put the upstream into the file, as its default")
+        if self["balancer-ends-tls"] and not self.is_gateway:
+            raise usage.UsageError("--balancer-ends-tls is for a gateway; it needs --upstream or --routes")
         if self.is_gateway:
             for name in ("maildir", "realm"):
                 if self[name] is not None:
@@ -320,7 +328,7 @@ def make_gateway_service(options: Mapping[str, Any], reactor: Any) -> IService:
         make_folder(data)
     certificate = find_certificate(options["certificate"], data)
     endpoints = [(one, _endpoint(one, certificate, reactor, options["policy"])) for one in options["listen"]]
-    is_lax = bool(options["insecure-loopback"])
+    is_lax, is_balanced = bool(options["insecure-loopback"]), bool(options["balancer-ends-tls"])
     site = GatewaySite(
         reactor,
         options["policy"],
@@ -329,8 +337,10 @@ def make_gateway_service(options: Mapping[str, Any], reactor: Any) -> IService:
         front=front,
         tls=_Ready(server_context(certificate[0].read_bytes())),
         insecure_loopback=is_lax,
+        balancer_ends_tls=is_balanced,
     )
-    return MailService(gateway(site, allow_insecure=is_lax, binding=not options["no-binding"]), endpoints)
+    factory = gateway(site, allow_insecure=is_lax or is_balanced, binding=not (options["no-binding"] or is_balanced))
+    return MailService(factory, endpoints)
 
 
 def makeService(options: Options) -> IService:

@@ -21,6 +21,7 @@ from mem_continuity.gateway.slots import Slots
 from mem_continuity.gateway.upstream import Upstream
 from mem_continuity.imap.front import LocalFront
 from mem_continuity.interfaces import IRecordDirectory, IUpstreamRouter, IVeto
+from mem_continuity.layer.sockets import is_secure
 from mem_continuity.server.factory import ContinuityFactory
 from mem_continuity.server.hub import Hub
 from mem_continuity.server.table import Table
@@ -49,10 +50,12 @@ class GatewaySite(ServerFactory):
         front: LocalFront | None = None,
         tls: Any = None,
         insecure_loopback: bool = False,
+        balancer_ends_tls: bool = False,
     ) -> None:
         """
         @param upstream: where everybody's mail is; or else C{router} says whose is where.
         @param insecure_loopback: take passwords without TLS from this host itself.
+        @param balancer_ends_tls: what comes without TLS has come by TLS to a balancer, and cannot come from anybody else.
         @raise ValueError: neither or both of C{upstream} and C{router} are given.
         """
         if (upstream is None) == (router is None):
@@ -66,6 +69,7 @@ class GatewaySite(ServerFactory):
         self.counts: Counter[str] = Counter()
         self._router = router
         self._insecure_loopback = insecure_loopback
+        self._balancer_ends_tls = balancer_ends_tls
 
     def buildProtocol(self, addr: IAddress | None) -> GatewayEnd:
         """
@@ -85,6 +89,12 @@ class GatewaySite(ServerFactory):
 
         found: Deferred[Upstream | None] = maybeDeferred(ask)
         return found
+
+    def is_secure(self, transport: Any) -> bool:
+        """
+        Whether the client is under TLS, here or at a balancer.
+        """
+        return self._balancer_ends_tls or is_secure(transport)
 
     def takes_passwords_of(self, peer: Any) -> bool:
         """

@@ -14,7 +14,6 @@ from typing import Any
 
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
-from twisted.python.systemd import ListenFDs
 
 from mem_continuity.core.policy import Policy
 from mem_continuity.layer.descriptions import NamedOptions, split_description
@@ -52,7 +51,7 @@ def server_endpoint(reactor: Any, description: str, pem: bytes | None, policy: P
         backlog=_number("backlog", options.text("backlog") or str(_BACKLOG), 2**31 - 1),
         proxied=options.flag("proxied"),
         policy=policy,
-        sock=None if index is None else _inherited(_number("systemd", index, 2**31 - 1)),
+        sock=None if index is None else _inherited(reactor, _number("systemd", index, 2**31 - 1)),
     )
 
 
@@ -62,11 +61,14 @@ def _number(what: str, text: str, most: int) -> int:
     return int(text)
 
 
-def _inherited(index: int) -> socket:
+def _inherited(reactor: Any, index: int) -> socket:
     """
     A socket that systemd has opened for us (sd_listen_fds(3)).
+
+    Twisted takes the environment's word for them, and out of the environment, when its endpoints are loaded; so it is asked.
     """
-    inherited = ListenFDs.fromEnvironment().inheritedDescriptors()
-    if index >= len(inherited):
-        raise ValueError(f"systemd has given {len(inherited)} sockets, so there is none of number {index}; see systemd.socket(5)")
-    return socket(fileno=inherited[index])
+    try:
+        found: Any = serverFromString(reactor, f"systemd:domain=INET:index={index}")
+    except IndexError:
+        raise ValueError(f"systemd has given no socket of number {index}; see systemd.socket(5)") from None
+    return socket(fileno=found.fileno)
