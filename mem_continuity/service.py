@@ -7,7 +7,6 @@ closes the ports first, then says good-bye to the sessions, and waits for both.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -33,7 +32,10 @@ class MailService(Service):
     Ports in front of a factory whose sessions want a good-bye.
 
     @ivar ports: what is listening.
+    @ivar command: what the operator has called, for messages.
     """
+
+    command = "twistd mem-continuity"
 
     def __init__(
         self,
@@ -74,10 +76,10 @@ class MailService(Service):
         why = one_line(error)
         if isinstance(error, CannotListenError):
             cause = error.socketError
-            why = os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else one_line(error)
+            why = cause.strerror if isinstance(cause, OSError) and cause.strerror else one_line(error)
         # Twisted's log has taken sys.stderr by now.
         out = sys.__stderr__ or sys.stderr
-        out.write(f"twistd mem-continuity: cannot listen on {description}: {why}; choose another with --listen\n")
+        out.write(f"{self.command}: cannot listen on {description}: {why}; choose another with --listen\n")
         out.flush()
         raise SystemExit(1)
 

@@ -30,6 +30,11 @@ MAY_IMPORT = {
     "gateway": {"gateway", "server", "layer", "core", "imap", "directory", "interfaces"},
     "client": {"client", "layer", "core", "imap", "directory", "interfaces"},
     "mailhost": {"mailhost", "core", "imap", "interfaces"},
+    "agent": {
+        *("agent", "client", "layer", "core", "imap", "interfaces", "service"),
+        *("gateway.brake", "gateway.errors", "gateway.greeting", "gateway.trust", "gateway.upstream"),
+        *("mailhost.certificate", "mailhost.first_start", "mailhost.index", "server.listening"),
+    },
 }
 """What each part of the project may import of the project."""
 

@@ -195,3 +195,27 @@ class RoamingPolicy(StreamPolicy):
     backoff_factor: float = _limit(1.6, "times", "how much longer each pause is", 1.0)
     backoff_jitter: float = _limit(0.3, "parts of the pause", "so that many clients do not come back in one instant", 0.0)
     prepared_refresh: float = _limit(45.0, "seconds", "a link in reserve is made anew; servers close idle ones after 60", 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentPolicy(RoamingPolicy):
+    """
+    The limits of the agent: of its roaming connections, and of what it does for mail programs.
+    """
+
+    # Mail programs
+    keep_warm: float = _limit(25.0, "seconds", "while away a program that hears nothing is told * OK so often; 0 is never", 0.0)
+    farewell: float = _limit(2.0, "seconds", "for the server to learn that the agent stops", 0.0)
+
+    # Networks
+    network_settle: float = _limit(0.15, "seconds", "from the first sign of another network to telling; they come in bursts", 0.0)
+    network_loss: float = _limit(0.0, "seconds", "from the first sign of a loss to telling", 0.0)
+    network_look: float = _limit(5.0, "seconds", "for a look at all networks; then it is begun anew, on a new socket", 0.1)
+    network_poll: float = _limit(3.0, "seconds", "between two looks where the system does not tell of changes by itself", 0.1)
+    network_reads: int = _limit(64, "datagrams", "of changes that are read before others have their turn")
+    network_devices: int = _limit(1024, "devices", "that are known; further ones are left out")
+    network_addresses: int = _limit(32, "addresses", "of one device that are known; further ones are left out")
+    network_routes: int = _limit(1024, "routes", "towards the server that are known; further ones are left out")
+    sleep_look: float = _limit(2.0, "seconds", "between two looks at the clocks for a suspend that nothing else tells of", 0.1)
+    sleep_least: float = _limit(1.0, "seconds", "slept at least so long: every connection is in doubt", 0.1)
+    sleep_stopped: float = _limit(10.0, "seconds", "a timer so late means that the process was stopped, which is the same", 1.0)

@@ -221,10 +221,11 @@ class Session:
         if self._ping_due:
             self._ping_due = False
             parts.append(encode(FrameType.PING, self._ping.to_bytes(OFFSET_LENGTH, "big")))
-        data = self._next_data()
-        end = self._closing is not None and not self._end_said and not self.sender.queued
-        if self.receiver.unacknowledged and (data or parts or end or self._ack_due(now)):
-            parts.append(encode_ack(self.receiver.acknowledge()))
+        sender, receiver = self.sender, self.receiver
+        data = self._next_data() if sender.end > sender.sent else b""
+        end = self._closing is not None and not self._end_said and not sender.queued
+        if receiver.received > receiver.acknowledged and (data or parts or end or self._ack_due(now)):
+            parts.append(encode_ack(receiver.acknowledge()))
             self._ack_at = None
         if data:
             self._first = False
@@ -238,9 +239,11 @@ class Session:
     def _next_data(self) -> bytes:
         sender = self.sender
         most = self._limits.first_data if self._first else self._limits.frame_payload
-        sendable = sender.sendable
-        if sender.in_flight and sendable < min(sender.queued, most, _CRUMB, self.terms.window // 4):
-            return b""  # a peer that opens its window by crumbs gets no crumbs
+        in_flight = sender.sent - sender.acknowledged
+        if in_flight:
+            room = sender.window - in_flight
+            if sender.end - sender.sent > room and room < min(most, _CRUMB, sender.window // 4):
+                return b""  # a peer that opens its window by crumbs gets no crumbs
         return sender.take(most)
 
     def _ack_due(self, now: float) -> bool:
@@ -335,13 +338,16 @@ class Session:
         """
         When L{tick} has something to do next, or None.
         """
-        moments = [self._grace_at, self._ping_at]
+        # Asked for whatever passes, so without a list.
+        first = inf if self._grace_at is None else self._grace_at
+        if self._ping_at is not None and self._ping_at < first:
+            first = self._ping_at
         if self._reader is not None:
-            if self.receiver.unacknowledged:
-                moments.append(self._ack_at)
-            if self._ping_at is None and self._silence < inf:
-                moments.append(self.heard_at + self._silence)
-        return min((moment for moment in moments if moment is not None), default=None)
+            if self._ack_at is not None and self._ack_at < first and self.receiver.unacknowledged:
+                first = self._ack_at
+            if self._ping_at is None and self.heard_at + self._silence < first:
+                first = self.heard_at + self._silence
+        return None if first == inf else first
 
     def tick(self, now: float) -> list[Event]:
         """

@@ -17,11 +17,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, ISSLTransport, ITLSTransport
+from twisted.internet.interfaces import IDelayedCall, ITLSTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mem_continuity.gateway.brake import Brake
 from mem_continuity.gateway.connecting import connect_upstream
 from mem_continuity.gateway.errors import Trouble, UpstreamError
 from mem_continuity.gateway.hold import Hold
@@ -73,6 +74,7 @@ class GatewayEnd(Protocol):
         self._hold: Hold | None = None
         self._connecting: Deferred[None] | None = None
         self._deadline: IDelayedCall | None = None
+        self._login_deadline: IDelayedCall | None = None
         self._reselecting: tuple[Reselection, Deferred[Result]] | None = None
         self._pumping = False
         self._over = False
@@ -83,6 +85,8 @@ class GatewayEnd(Protocol):
         """
         A client is there: greet it, or let the upstream do so.
         """
+        self._brake = Brake(self.transport)
+        self._login_deadline = self._site.reactor.callLater(self._site.policy.preamble_time, self._too_slow)
         upstream = self._site.upstream
         if upstream is not None:
             self._connect(upstream)
@@ -102,6 +106,7 @@ class GatewayEnd(Protocol):
         The client is gone, or the session is over.
         """
         self._over = True
+        self._stop_login_deadline()
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()
@@ -116,19 +121,20 @@ class GatewayEnd(Protocol):
         return None if self._hold is None else self._hold.slot
 
     def _secure(self) -> bool:
-        return ISSLTransport.providedBy(self.transport) or self._site.takes_passwords_of(self.transport.getPeer())
+        return self._site.is_secure(self.transport) or self._site.takes_passwords_of(self.transport.getPeer())
 
     def _can_start_tls(self) -> bool:
         return (
             self._site.tls is not None
             and ITLSTransport.providedBy(self.transport)
-            and not ISSLTransport.providedBy(self.transport)
+            and not self._site.is_secure(self.transport)
         )
 
     # The dialogue before login
 
     def _pump(self) -> None:
         if self._pumping or (self._site.upstream is not None and self._hold is None):
+            self._pace()
             return  # what the client sends before the upstream is there waits in the front
         self._pumping = True
         try:
@@ -139,15 +145,35 @@ class GatewayEnd(Protocol):
                 self._carry_out(action)
         finally:
             self._pumping = False
+        if self.relaying:
+            return
+        self._pace()
         self._watch_answer()
         if self._front.over and not self._over:
             self._relay()
 
+    def _pace(self) -> None:
+        if not self._over:
+            self._brake.pace(self._front.held > self._site.policy.preamble_buffer)
+
+    def _too_slow(self) -> None:
+        # The link's own deadline is for its preamble, which any command can end.
+        self._login_deadline = None
+        self._front.expire(b"no login in time")
+        self._pump()
+        if not self._over:
+            self._finish()
+
+    def _stop_login_deadline(self) -> None:
+        deadline, self._login_deadline = self._login_deadline, None
+        if deadline is not None and deadline.active():
+            deadline.cancel()
+
     def _carry_out(self, action: Action) -> None:
         if isinstance(action, ToClient):
-            self.transport.write(action.octets)
             if self._front.over:
                 self._learn(action.octets)
+            self.transport.write(action.octets)
         elif isinstance(action, ToServer):
             if self._hold is not None:
                 self._hold.write(action.octets)
@@ -173,6 +199,7 @@ class GatewayEnd(Protocol):
             return
         self._site.full()
         self._front.deny(b"[LIMIT] There are too many connections to the mail server")
+        self._drop()
 
     def _learn(self, octets: bytes) -> None:
         """
@@ -242,7 +269,7 @@ class GatewayEnd(Protocol):
             self._site.full()
             self._unavailable(Trouble.REFUSED.error("no slot", "there are too many connections to the mail server"))
             return
-        source = Source.of(self.transport, secure=ISSLTransport.providedBy(self.transport))
+        source = Source.of(self.transport, secure=self._site.is_secure(self.transport))
         connecting = connect_upstream(
             self._site.reactor, upstream, self._site.policy, source, want_capabilities=self._site.upstream is None
         )
@@ -261,7 +288,7 @@ class GatewayEnd(Protocol):
             self._front.attach(link.capabilities)
         else:
             self._front.server_data(link.greeting)
-        hold.listen(self.transport)
+        hold.listen(self.transport, self._brake)
         self._pump()
 
     def _not_connected(self, failure: Failure, slot: Slot) -> None:
@@ -274,7 +301,7 @@ class GatewayEnd(Protocol):
             self._log.failure("Connecting to upstream {upstream} failed.", failure, upstream=self.upstream)
             error = Trouble.UNREACHABLE.error("it failed")
         else:
-            self._log.warn("Upstream {upstream}: {error}", upstream=self.upstream, error=error.detail)
+            self._log.warn("Upstream {error}", error=error.detail)  # it begins with the name
         self._site.counts["upstream_failed"] += 1
         self._unavailable(error)
 
@@ -303,6 +330,7 @@ class GatewayEnd(Protocol):
             return
         self._stop_deadline()
         self.transport.unregisterProducer()
+        self._brake.resumeProducing()
         if self._site.upstream is None and not self._front.over:
             if self._front.waiting:
                 self._front.refuse(b"[UNAVAILABLE] " + Trouble.LOST.error("").public)
@@ -323,12 +351,14 @@ class GatewayEnd(Protocol):
         if hold is not None:
             self.transport.unregisterProducer()
             hold.drop()
+            self._brake.resumeProducing()
 
     def _finish(self) -> None:
         """
         Nothing more is said to this client.
         """
         self._over = True
+        self._stop_login_deadline()
         self._drop()
         self.transport.loseConnection()
 
@@ -340,10 +370,19 @@ class GatewayEnd(Protocol):
         """
         self.relaying = True
         self._stop_deadline()
+        self._stop_login_deadline()
         hold = self._hold
         if hold is not None:
             self.dataReceived = hold.write  # type: ignore[method-assign, assignment]
             hold.turn_to(self.transport.write)
+
+    def _is_through(self) -> bool:
+        # What a client has pipelined behind its login is carried out while the answer to that is being handed on.
+        if self._front.over and not (self.relaying or self._over):
+            while (action := self._front.next_due()) is not None:
+                self._carry_out(action)
+            self._relay()
+        return self.relaying
 
     def reselect(self, reselection: Reselection) -> Deferred[Result]:
         """
@@ -354,7 +393,7 @@ class GatewayEnd(Protocol):
         """
         done: Deferred[Result] = Deferred()
         hold = self._hold
-        if hold is None or not self.relaying or self._reselecting is not None:
+        if hold is None or not self._is_through() or self._reselecting is not None:
             done.callback(Result(Outcome.UNABLE))
             return done
         self._reselecting = (reselection, done)
@@ -371,6 +410,8 @@ class GatewayEnd(Protocol):
             self._hold.write(send)
         if reselection.result is not None:
             self._reselected(reselection.result)
+            if reselection.torn:
+                self._finish()
 
     def _reselect_late(self) -> None:
         self._deadline = None

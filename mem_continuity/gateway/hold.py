@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IWriteDescriptor
 from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
+    from mem_continuity.gateway.brake import Brake
     from mem_continuity.gateway.link import UpstreamLink
     from mem_continuity.gateway.slots import Slot
+
+_COMMAND = 4096
+"""Octets: more than this is no command, and can wait for the reactor.  Not a limit."""
 
 
 class Hold:
@@ -47,17 +51,41 @@ class Hold:
         self._deadline: IDelayedCall | None = None
         self._wire: Any = link.transport
         self.upstream_received = received
-        self.write: Callable[[bytes], object] = self._wire.write
+        self._clear = False
+        at_once = not link.upstream.secured and IWriteDescriptor.providedBy(self._wire)
+        self.write: Callable[[bytes], object] = self._write_now if at_once else self._wire.write
 
-    def listen(self, other: Any) -> None:
+    def listen(self, client: Any, brake: Brake) -> None:
         """
         Begin to read; what came behind the greeting is handed on at once.
 
-        @param other: the client's transport: each is the other's producer from now on.
+        @param client: its transport: from now on the connection is its producer,
+        @param brake: and this is that of the connection.
         """
-        self._wire.registerProducer(other, True)
+        self._wire.registerProducer(brake, True)
         self._link.attach(self)
-        other.registerProducer(self._wire, True)
+        if self._lost is not _nothing:  # not dropped for what was handed on
+            client.registerProducer(self._wire, True)
+
+    def _write_now(self, octets: bytes) -> None:
+        """
+        A command is written in the turn in which it came: waiting for the reactor to tell that the socket takes octets is most of
+        the time that a small one takes here.
+        """
+        wire = self._wire
+        if not wire.connected or wire.disconnecting:
+            return
+        if self._clear:
+            done = wire.writeSomeData(octets)
+            if done == len(octets):
+                return
+            self._clear = False
+            if isinstance(done, int):
+                octets = octets[done:]
+        wire.write(octets)  # what is wrong with the socket the reactor finds out again
+        if len(octets) <= _COMMAND and not wire.producerPaused:
+            wire.doWrite()
+            self._clear = not wire.dataBuffer
 
     def turn_to(self, received: Callable[[bytes], object]) -> None:
         """

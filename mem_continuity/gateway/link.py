@@ -23,6 +23,9 @@ from mem_continuity.gateway.source import Source, proxy_header
 from mem_continuity.gateway.trust import handshake_error, is_pinned
 from mem_continuity.gateway.upstream import Upstream
 
+_AT_ONCE = 256 * 1024
+"""Octets that are read from an upstream at once.  Not a limit."""
+
 
 class UpstreamReceiver(Protocol):
     """
@@ -99,6 +102,8 @@ class UpstreamLink(protocol.Protocol):
         """
         TCP stands.
         """
+        if not self.upstream.secured:  # Twisted's TLS would keep buffers of that size
+            self.transport.bufferSize = _AT_ONCE
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)

@@ -125,8 +125,9 @@ class Relayed(Served):
         @see: L{Served.graft}
         """
         selection = record.selection
-        if selection is None or not self.protocol.relaying:
-            return succeed(GONE)
+        link = self.link
+        if selection is None or link is None or not link.preamble.server_rests:
+            return succeed(GONE)  # in the middle of what the upstream says nobody else can listen to it
         policy = self.hub.policy
         reselection = Reselection(
             selection.name,

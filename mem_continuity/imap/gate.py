@@ -100,6 +100,13 @@ class Gate(CommandRelay):
         self._over = False
         self._denied(b"%b NO %b\r\n" % (tag, text), held)
 
+    def expire(self, text: bytes) -> None:
+        """
+        Nobody has logged in for too long: say BYE, if there is a place for it, and nothing more.
+        """
+        if not (self._closed or self._over):
+            self._hopeless(text)
+
     def client_data(self, octets: bytes) -> None:
         if not self._begins_tls and not self._closed:  # what came in the clear behind STARTTLS is never run
             super().client_data(octets)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from mem_continuity.imap.lexer import CommandSyntaxError, quote, split_arguments
 
 _OURS = b"x-"
+_ESCAPE = b"\\"  # behind which a letter means itself, for a server that is not strict
 
 
 def without_origin(pieces: Sequence[bytes]) -> bytes:
@@ -25,7 +26,7 @@ def without_origin(pieces: Sequence[bytes]) -> bytes:
     @return: the arguments in one line, without a literal, with the space before them.
     @raise CommandSyntaxError: there is something in it that has to be understood, and it cannot be.
     """
-    if len(pieces) == 1 and _OURS not in pieces[0].lower():
+    if len(pieces) == 1 and _OURS not in pieces[0].lower() and _ESCAPE not in pieces[0]:
         return pieces[0]
     first, last = pieces[0], pieces[-1]
     if not first.startswith(b" (") or not last.endswith(b")"):

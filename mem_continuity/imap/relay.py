@@ -132,6 +132,13 @@ class CommandRelay:
         """
         return self.current_tag is not None
 
+    @property
+    def server_rests(self) -> bool:
+        """
+        Nothing of an unfinished response of the server is here, shown or not.
+        """
+        return self._responses.between and not self._responses.waiting
+
     def client_data(self, octets: bytes) -> None:
         """
         Take octets of the client.  Never raises.

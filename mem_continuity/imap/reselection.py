@@ -71,6 +71,7 @@ class Reselection:
     One attempt.  The caller sends what L{begin} and L{receive} give, until L{result} is there.
 
     @ivar result: C{None} while it goes on.
+    @ivar torn: it was given up in the middle of what the server says, so the connection is of no use any more.
     @ivar rest: octets of the server behind the last answer, when there is a result.
     """
 
@@ -111,7 +112,9 @@ class Reselection:
         self._uid_validity: int | None = None
         self._enabled: frozenset[bytes] = frozenset()
         self._uids: list[int] | None = None
+        self._leaves_as = Outcome.CHANGED
         self.result: Result | None = None
+        self.torn = False
 
     def begin(self) -> bytes:
         """
@@ -143,6 +146,8 @@ class Reselection:
                 break
             self._octets += len(piece.octets)
             if self._octets > self._most:
+                self.torn = True
+                self._stream.take_rest()
                 self._end(Outcome.UNABLE)
                 break
             self._open += piece.octets
@@ -184,14 +189,15 @@ class Reselection:
             return self._selected(line) if good else self._not_selected(condition, line)
         if step is _Step.EXAMINE:
             self._step = _Step.CLOSE
-            return b"%b CLOSE\r\n" % self._tag if good else self._end(Outcome.CHANGED)
+            return b"%b CLOSE\r\n" % self._tag if good else self._end(self._leaves_as)
         if step is _Step.CLOSE:
-            return self._end(Outcome.CHANGED)
+            return self._end(self._leaves_as)
         if good:
             return self._searched()
         if step is _Step.SEARCH:
             return self._look(_Step.PLAIN_SEARCH)
-        return self._end(Outcome.UNABLE)
+        self._leaves_as = Outcome.UNABLE
+        return self._select(_Step.EXAMINE)
 
     # Steps
 

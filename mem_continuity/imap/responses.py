@@ -128,6 +128,13 @@ class ResponseStream:
     def between(self) -> bool:
         return not (self._literal or self._flowing)
 
+    @property
+    def waiting(self) -> bool:
+        """
+        Some of what was fed has not been handed out.
+        """
+        return bool(self._buffer)
+
     def feed(self, octets: bytes) -> None:
         """
         Take octets of the server.

@@ -162,7 +162,7 @@ class Conduit:
             return
         self._delivering = True
         try:
-            while self._inner.reading:
+            while self.session.receiver.waiting and self._inner.reading:
                 octets = self.session.next_delivery(self._clock.seconds())
                 if not octets or not self._inner.deliver(octets):
                     break
@@ -282,13 +282,13 @@ class Conduit:
         """
         @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_write>}
         """
-        session = self.session
-        before = session.sender.retained
+        session, link = self.session, self.link
+        before = 0 if link is not None else session.sender.retained
         session.write(octets)
         if session.overrun and not self._overrunning:
             self._overrunning = True
             self._clock.callLater(0, self._overrun)  # not now: the inner protocol is in the middle of something
-        if self.link is None:
+        if link is None:
             self._owner.session_retained(session.sender.retained - before)
             self._flow()
         elif not self._delivering or session.sender.queued >= _ENOUGH:
@@ -361,11 +361,11 @@ class Conduit:
         deadline = self.session.deadline()
         if deadline is None:
             return  # a timer that is set finds nothing to do
-        delay = max(0.0, deadline - self._clock.seconds())
-        if self._timer is None:
-            self._timer = self._clock.callLater(delay, self._tick)
-        elif self._timer.getTime() > deadline:
-            self._timer.reset(delay)
+        timer = self._timer
+        if timer is None:
+            self._timer = self._clock.callLater(max(0.0, deadline - self._clock.seconds()), self._tick)
+        elif timer.getTime() > deadline:
+            timer.reset(max(0.0, deadline - self._clock.seconds()))
 
     def _tick(self) -> None:
         self._timer = None

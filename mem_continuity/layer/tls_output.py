@@ -109,6 +109,10 @@ class TLSOutput(TLSFacts):
             return
         queue = self._queue
         if queue is None:
+            if len(data) < RECORD and not (self._blocked or self._corked or self._writing or self._just_wrote()):
+                data = self._send_alone(data)
+                if not data:
+                    return
             queue = self._queue = WriteQueue()
         queue.append(data)
         if not self._blocked:
@@ -119,6 +123,26 @@ class TLSOutput(TLSFacts):
         if queue.size > _FULL and self._streaming and not self._producer_paused and self._producer is not None:
             self._producer_paused = True
             self._producer.pauseProducing()
+
+    def _send_alone(self, data: bytes) -> bytes:
+        """
+        What most writes are: little, and nothing before it.
+
+        @return: what has to wait.
+        """
+        connection = self._connection
+        assert connection is not None
+        try:
+            return data[connection.send(data) :]
+        except WantWriteError:
+            self._blocked = True
+            self._start_writing()
+        except WantReadError:
+            self._blocked = self._write_waits = True
+        except TLSError as error:
+            self._fail_soon(ending(connection, error))
+            return b""
+        return data
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """

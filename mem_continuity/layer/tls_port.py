@@ -10,6 +10,7 @@ header has been read, and never for a connection that does not begin with one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from socket import AF_INET6
 from socket import socket as Socket  # noqa: N812
 from typing import Any
@@ -24,7 +25,6 @@ from zope.interface import implementer
 
 from mem_continuity.core.policy import Policy
 from mem_continuity.layer.proxy_header import HeaderReader, NotProxied
-from mem_continuity.layer.tls_facts import address_of
 from mem_continuity.layer.tls_socket import TLSSocket
 
 
@@ -102,11 +102,17 @@ class TLSPort(Port):
         return self._begin(sock, protocol, self._policy.handshake_time, self._buildAddr(address), None)
 
     def _expect_header(self, sock: Socket, protocol: Any, address: Any, port: Any, number: int, reactor: Any) -> _Proxied:
-        return _Proxied(reactor, sock, self._clock, self._policy.handshake_time, self._header_read)
+        # A balancer that only asks whether somebody listens may be gone when its header is read: then nobody knows its address.
+        done = partial(self._header_read, self._buildAddr(address))
+        return _Proxied(reactor, sock, self._clock, self._policy.handshake_time, done)
 
-    def _header_read(self, sock: Socket, header: HeaderReader, time_left: float) -> None:
-        peer = header.source or address_of(sock.family, sock.getpeername())
-        protocol = self._wanted.buildProtocol(peer)
+    def _header_read(self, balancer: Any, sock: Socket, header: HeaderReader, time_left: float) -> None:
+        peer = header.source or balancer
+        try:
+            protocol = self._wanted.buildProtocol(peer)
+        except BaseException:
+            sock.close()
+            raise  # the reactor logs it and goes on
         if protocol is None:
             sock.close()
             return

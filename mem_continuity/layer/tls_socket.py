@@ -228,6 +228,7 @@ class TLSSocket(TLSEnds):
             self._write_waits = False
             self._start_writing()
         if parts and not self._paused:
+            self._wrote = 0.0  # what is written next is an answer to these, and no more of what was written before
             self._corked = True
             self.protocol.dataReceived(parts[0] if len(parts) == 1 else b"".join(parts))
             self._uncork()

@@ -211,7 +211,7 @@ class VirtualTransport:
         self._write(data)
 
     def _write(self, data: bytes) -> None:
-        octets = bytes(_octets(data))
+        octets = data if type(data) is bytes else bytes(_octets(data))
         if self.disconnected or self._aborted or (self.disconnecting and self.producer is None) or not octets:
             return
         if self._written_tap is not None:

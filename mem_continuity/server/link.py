@@ -276,6 +276,7 @@ class ServerLink(BaseLink):
         if self.served is not None:
             self.served.settle()
             self.served.transport.deliver(octets)
+        self._read_on()
 
     def _left_over(self) -> list[bytes]:
         self.preamble.flush()
@@ -285,13 +286,16 @@ class ServerLink(BaseLink):
         return left
 
     def _pace(self) -> None:
-        full = self.preamble.buffered > self.hub.policy.preamble_buffer
-        if full != self._read_paused:
-            self._read_paused = full
-            if full:
-                self._wire.pauseProducing()
-            else:
-                self._wire.resumeProducing()
+        if self.preamble.buffered > self.hub.policy.preamble_buffer:
+            self._read_paused = True
+            self._wire.pauseProducing()  # each time, for the inner protocol may have read on
+        else:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        paused, self._read_paused = self._read_paused, False
+        if paused and not self._lost and (self.served is None or self.served.transport.reading):
+            self._wire.resumeProducing()
 
     def answer(self, tag: bytes, condition: bytes, text: bytes) -> None:
         """

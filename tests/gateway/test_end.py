@@ -157,6 +157,21 @@ class PlainTests(SynchronousTestCase):
             wire = lax.connect(host, secure=False)
             self.assertIn(answer, RawClient(lax, client_id=None).command(b"LOGIN joe secret", wire))
 
+    def test_balancer_ends_tls(self) -> None:
+        """
+        What comes without TLS counts as secure: passwords are taken, and the layer is granted.
+        """
+        site = GatewayGround(balancer_ends_tls=True, tls=object())
+        client = RawClient(site)
+        client.connect(secure=False)
+        self.assertNotIn(b"STARTTLS", client.link.heard)
+        self.assertIn(b" OK ", client.login())
+        client.start()
+        client.lose()
+        wire = site.connect(TRAIN, secure=False, greet=False)
+        client.resume(wire)
+        self.assertIn(b" OK ", client.call(b"NOOP"))
+
     def test_starttls(self) -> None:
         """
         Ended here: the upstream never sees it, what was sent behind it in the clear is never run, and a client ID is forgotten.

@@ -87,6 +87,7 @@ class CommandTests(FrontCase):
             (b'a ID ("name" "me" "X-Originating-IP" "192.0.2.1")\r\n', b'a ID ("name" "me")\r\n'),
             (b'a ID ({16+}\r\nx-originating-ip "1" "n" "x-y")\r\n', b'a ID ("n" "x-y")\r\n'),
             (b'a ID ("\\x-proxy-ttl" "1")\r\n', b""),
+            (b'a ID ("x\\-originating-ip" "192.0.2.1")\r\n', b""),  # Dovecot takes the backslash for nothing
             (b'a ID ("x-session-id" "1" "n")\r\n', b""),
             (b'a ID  ("x-session-id" "1")\r\n', b""),
             (b'a ID ("a" {1}\r\nx\r\n', b""),

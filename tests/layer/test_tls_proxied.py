@@ -262,6 +262,17 @@ class ProxiedTests(TLSTestCase):
             await client.lost
         assert not self.ends.served
 
+    async def test_gone_behind_the_header(self) -> None:
+        """
+        A balancer that only asks whether somebody listens breaks off behind it, and then nobody can be asked who it was.
+        """
+        await self.listen()
+        with socket.create_connection((LOOPBACK, self.ends.port)) as balancer:
+            balancer.sendall(v2(0, 0x00, b""))
+            balancer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await until(lambda: self.ends.served, "the header is read")
+        await self.ends.served[0].lost
+
     async def test_it_has_its_time(self) -> None:
         clock = Clock()
         await self.listen(clock)

@@ -111,6 +111,9 @@ class End(FakeTransport):
         """
         if not self._over:
             self._over = True
+            producer, self.producer = self.producer, None
+            if producer is not None:
+                producer.stopProducing()  # as a real transport does
             self.protocol.connectionLost(Failure(why))
 
 
@@ -176,7 +179,7 @@ class GroundReactor(Clock):
         self._upstream = upstream
 
     def connectTCP(self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None) -> Any:
-        connector = _Connector()
+        connector = _Connector(IPv4Address("TCP", host, port))
         factory.doStart()
         factory.startedConnecting(connector)
         self.callLater(0, self._connect, connector, factory, IPv4Address("TCP", host, port))
@@ -199,7 +202,12 @@ class GroundReactor(Clock):
 
 
 class _Connector:
-    stopped = False
+    def __init__(self, target: IPv4Address) -> None:
+        self.stopped = False
+        self._target = target
+
+    def getDestination(self) -> IPv4Address:
+        return self._target
 
     def stopConnecting(self) -> None:
         self.stopped = True
@@ -227,7 +235,8 @@ class GatewayGround(Site):
         if "router" not in options:
             options.setdefault("upstream", parse_upstream("tcp:127.0.0.1:143"))
         self.gateway_site = GatewaySite(reactor, self.policy, **options)
-        self.factory = gateway(self.gateway_site, binding=binding, veto=veto)
+        in_clear = bool(options.get("balancer_ends_tls"))
+        self.factory = gateway(self.gateway_site, binding=binding, veto=veto, allow_insecure=in_clear)
 
     @property
     def strands(self) -> list[Strand]:
