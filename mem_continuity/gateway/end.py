@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, ITLSTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -26,6 +26,7 @@ from mem_continuity.gateway.brake import Brake
 from mem_continuity.gateway.connecting import connect_upstream
 from mem_continuity.gateway.errors import Trouble, UpstreamError
 from mem_continuity.gateway.hold import Hold
+from mem_continuity.gateway.reselecting import Reselecting
 from mem_continuity.gateway.routing import NOBODY
 from mem_continuity.gateway.source import Source
 from mem_continuity.imap.actions import (
@@ -75,7 +76,7 @@ class GatewayEnd(Protocol):
         self._connecting: Deferred[None] | None = None
         self._deadline: IDelayedCall | None = None
         self._login_deadline: IDelayedCall | None = None
-        self._reselecting: tuple[Reselection, Deferred[Result]] | None = None
+        self._reselecting: Reselecting | None = None
         self._pumping = False
         self._over = False
 
@@ -111,7 +112,7 @@ class GatewayEnd(Protocol):
         if connecting is not None:
             connecting.cancel()
         self._drop()
-        self._reselected(Result(Outcome.UNABLE))
+        self._give_up_reselecting()
 
     @property
     def slot(self) -> Slot | None:
@@ -194,8 +195,8 @@ class GatewayEnd(Protocol):
             self._finish()
 
     def _logged_in(self, action: LoggedIn) -> None:
-        slot = self.slot
-        if slot is None or slot.confirm(self._replaced(action.user)):
+        slot, served = self.slot, self.served
+        if slot is None or slot.confirm(None if served is None else served.slot_of_older_link(action.user)):
             return
         self._site.full()
         self._front.deny(b"[LIMIT] There are too many connections to the mail server")
@@ -209,20 +210,6 @@ class GatewayEnd(Protocol):
             words = capability_words(line)
             if words is not None:
                 self.capabilities = frozenset(word.upper() for word in words)
-
-    def _replaced(self, user: bytes | None) -> Slot | None:
-        """
-        The slot of an older link of this client, which is about to go or waits parked.
-        """
-        served = self.served
-        if served is None or user is None or served.client_id is None:
-            return None
-        for other in served.hub.table.siblings(user, served.client_id, self.upstream):
-            end = other.protocol
-            gives_way = other.parked or other.peer_host != served.peer_host
-            if gives_way and isinstance(end, GatewayEnd) and end is not self and end.slot is not None:
-                return end.slot
-        return None
 
     def _watch_answer(self) -> None:
         """
@@ -318,9 +305,6 @@ class GatewayEnd(Protocol):
         self._finish()
 
     def _upstream_received(self, octets: bytes) -> None:
-        if self._reselecting is not None:
-            self._reselect_more(octets)
-            return
         self._front.server_data(octets)
         self._pump()
 
@@ -339,7 +323,7 @@ class GatewayEnd(Protocol):
             self._pump()
             return
         self._site.counts["upstream_lost"] += 1
-        self._reselected(Result(Outcome.UNABLE))
+        self._give_up_reselecting()
         self.transport.loseConnection()
 
     def _drop(self) -> None:
@@ -391,43 +375,25 @@ class GatewayEnd(Protocol):
 
         @return: fires with what became of it; never fails.
         """
-        done: Deferred[Result] = Deferred()
         hold = self._hold
         if hold is None or not self._is_through() or self._reselecting is not None:
-            done.callback(Result(Outcome.UNABLE))
-            return done
-        self._reselecting = (reselection, done)
-        hold.turn_to(self._upstream_received)
-        self._deadline = self._site.reactor.callLater(self._site.policy.upstream_answer, self._reselect_late)
-        hold.write(reselection.begin())
-        return done
+            return succeed(Result(Outcome.UNABLE))
+        site = self._site
+        self._reselecting = Reselecting(hold, reselection, site.reactor, site.policy.upstream_answer, self._reselected)
+        return self._reselecting.begin()
 
-    def _reselect_more(self, octets: bytes) -> None:
-        assert self._reselecting is not None
-        reselection, _ = self._reselecting
-        send = reselection.receive(octets)
-        if send and self._hold is not None:
-            self._hold.write(send)
-        if reselection.result is not None:
-            self._reselected(reselection.result)
-            if reselection.torn:
-                self._finish()
-
-    def _reselect_late(self) -> None:
-        self._deadline = None
-        # What the connection is in the middle of is not known: it cannot be used any more.
-        self._reselected(Result(Outcome.UNABLE))
-        self._finish()
-
-    def _reselected(self, result: Result) -> None:
-        reselecting, self._reselecting = self._reselecting, None
-        if reselecting is None:
+    def _reselected(self, rest: bytes, usable: bool) -> None:
+        self._reselecting = None
+        if self._over or self._hold is None:
             return
-        self._stop_deadline()
-        reselection, done = reselecting
-        if self._hold is not None:
-            self._hold.turn_to(self.transport.write)
-        rest = reselection.rest
-        done.callback(result)
-        if rest and not self._over:
+        if not usable:
+            self._finish()
+            return
+        self._hold.turn_to(self.transport.write)
+        if rest:
             self.transport.write(rest)
+
+    def _give_up_reselecting(self) -> None:
+        reselecting, self._reselecting = self._reselecting, None
+        if reselecting is not None:
+            reselecting.give_up()

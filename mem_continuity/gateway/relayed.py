@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocol
 
     from mem_continuity.gateway.end import GatewayEnd
+    from mem_continuity.gateway.slots import Slot
     from mem_continuity.server.hub import Hub
     from mem_continuity.server.link import ServerLink
 
@@ -54,6 +55,21 @@ class Relayed(Served):
     def _vouched(self, user: bytes | None) -> None:
         self.user = user
         self.authority = self.protocol.upstream
+
+    def slot_of_older_link(self, user: bytes | None) -> Slot | None:
+        """
+        The upstream slot of an older link of this client, which is about to go or waits parked.  Asked at login.
+
+        @param user: who logs in, if that is vouched for.
+        """
+        if user is None or self.client_id is None:
+            return None
+        for other in self.hub.table.siblings(user, self.client_id, self.protocol.upstream):
+            if other is self or not isinstance(other, Relayed) or other.protocol.slot is None:
+                continue
+            if other.parked or other.peer_host != self.peer_host:
+                return other.protocol.slot
+        return None
 
     @property
     def graftable(self) -> bool:
