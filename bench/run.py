@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-BENCHES = ("gap", "octets", "resent", "tail", "memory", "handover", "throughput", "tls")
+BENCHES = ("gap", "octets", "resent", "tail", "memory", "handover", "throughput", "tls", "gateway", "gateway_memory")
 SIZES = ("smoke", "short", "long")
 _BOUND = 2000.0
 

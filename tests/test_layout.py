@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "client": {"client", "layer", "core", "imap", "directory", "interfaces"},
     "mailhost": {"mailhost", "core", "imap", "interfaces"},
     "agent": {
-        *("agent", "client", "layer", "core", "imap", "interfaces", "service"),
+        *("agent", "client", "layer", "core", "imap", "interfaces", "service", ""),
         *("gateway.brake", "gateway.errors", "gateway.greeting", "gateway.trust", "gateway.upstream"),
         *("mailhost.certificate", "mailhost.first_start", "mailhost.index", "server.listening"),
     },

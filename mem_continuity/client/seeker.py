@@ -99,6 +99,10 @@ class Seeker:
         """
         for race in list(self._racing):
             race.retry()
+        if self._connecting is not None:
+            tried = {path.name for race in self._racing for path in race.paths}
+            if any(path.name not in tried for path in self._endpoint.paths):
+                self._connecting.cancel()  # it may hang where nothing leads anywhere any more; the next try has all paths
         self._end_pause()
 
     # Coming back

@@ -23,8 +23,8 @@ from mem_continuity.gateway.source import Source, proxy_header
 from mem_continuity.gateway.trust import handshake_error, is_pinned
 from mem_continuity.gateway.upstream import Upstream
 
-_AT_ONCE = 256 * 1024
-"""Octets that are read from an upstream at once.  Not a limit."""
+_AT_ONCE = 4 * (64 * 1024 - 4)
+"""Octets that are read from an upstream at once, and may wait for it: four DATA frames.  Not a limit."""
 
 
 class UpstreamReceiver(Protocol):

@@ -110,8 +110,10 @@ class TLSSocket(TLSEnds):
         Be read from now on; a client speaks first.  Nothing is told from within.
         """
         self._reactor.addReader(self)
-        if self._client and (why := self._shake_hands()) is not None:
-            self._fail_soon(why)
+        if self._client:
+            # Not here: on a busy host the answer can be there at once, and octets behind it would come before whoever began this
+            # has heard of the handshake.
+            self._start_writing()
 
     # What the reactor calls
 
