@@ -2,8 +2,8 @@
 One L{Reselection<mem_continuity.imap.reselection.Reselection>} on a live upstream connection, for a GRAFT.
 
 Invariants: while it goes on it alone has the connection's octets; its end is told once, in time, whatever becomes of the
-connection; after it has been given up in the middle of what the upstream says, the connection is of no use any more, and its user is
-told so.
+connection; after it has been given up in the middle of what the upstream says, the connection is of no use any more, and its
+user is told so.
 """
 
 from __future__ import annotations
