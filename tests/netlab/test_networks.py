@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import time
@@ -263,10 +264,15 @@ class EmulatedTests(PlainTests):
         """
         A full queue drops at the tail, and it is counted.
         """
-        self.wlan.shape(Shape(rate=1e5, queue=3000), "to_server")
+        self.wlan.shape(Shape(rate=1e5, queue=3500), "to_server")
         handset, _server = self.datagrams(self.wlan.handset_address)
+        # So that all ten are there before the first has had its turn, whatever else this machine does.
+        for pid in self.emulators():
+            os.kill(pid, signal.SIGSTOP)
         for _ in range(10):
             handset.send(bytes(972))
+        for pid in self.emulators():
+            os.kill(pid, signal.SIGCONT)
         eventually(lambda: self.wlan.counters().to_server.packets == 3, "three packets get through")
         self.assertEqual(self.wlan.counters().to_server.overflowed, 7)
 

@@ -20,7 +20,7 @@ def octet_by_octet(player: Player) -> None:
     player.dribble("SELECT INBOX")
     player.dribble("FETCH 1 (FLAGS BODY.PEEK[TEXT])")
     player.dribble("APPEND Sent " + DATE + " {11+}\r\n\r\n34\r\n\r\n890")
-    player.dribble("LOGOUT")
+    player.command("LOGOUT")  # Dovecot closes at the CR, and a LF that comes later can cost its last words
     player.ended()
 
 
