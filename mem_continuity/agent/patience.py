@@ -1,0 +1,82 @@
+"""
+The patience of a mail program: what may be said to it by somebody who is not its server, and when.
+
+Invariants: nothing is said but an untagged C{OK}, which tells nothing of any state (RFC 9051 section 7.1), and C{BYE}; both only
+where no response of the server has begun and not ended, no literal of the program is under way, and the dialogue can be followed:
+behind COMPRESS, or when more commands are in flight than are counted, nothing is said any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from mem_continuity.core.policy import Policy
+from mem_continuity.imap.observer import StateObserver
+
+_STILL_HERE = b"* OK Still here; the way to the mail server is sought\r\n"
+
+
+class Patience:
+    """
+    Watches one program's dialogue from its login on, and speaks while the session is away.
+
+    @ivar warmed: how often it was said that we are still here.
+    """
+
+    def __init__(self, clock: IReactorTime, policy: Policy, every: float, say: Callable[[bytes], object]) -> None:
+        """
+        @param policy: bounds what is kept of the dialogue; see L{StateObserver}.
+        @param every: seconds between two signs of life; 0 for none at all.
+        @param say: writes to the program.
+        """
+        self.warmed = 0
+        self._observer = StateObserver(policy)
+        self._clock = clock
+        self._every = every
+        self._say = say
+        self._timer: IDelayedCall | None = None
+
+    def program_data(self, octets: bytes) -> None:
+        """
+        The program says something to the server.
+        """
+        if not self._observer.blind:
+            self._observer.client_data(octets)
+
+    def server_data(self, octets: bytes) -> None:
+        """
+        The server says something to the program.
+        """
+        if not self._observer.blind:
+            self._observer.server_data(octets)
+
+    @property
+    def may_speak(self) -> bool:
+        """
+        Whether this is a place for a response that is not the server's.
+        """
+        observer = self._observer
+        return not observer.blind and observer.between_responses and not observer.client_in_literal
+
+    def away(self) -> None:
+        """
+        The session has no link.
+        """
+        if self._every and self._timer is None:
+            self._timer = self._clock.callLater(self._every, self._due)
+
+    def stop(self) -> None:
+        """
+        The session has a link again, or is over.
+        """
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _due(self) -> None:
+        self._timer = self._clock.callLater(self._every, self._due)
+        if self.may_speak:
+            self.warmed += 1
+            self._say(_STILL_HERE)
