@@ -1,4 +1,5 @@
-# Needs make, git and a Python 3.11 or newer; everything else comes into .venv, and nothing is changed outside this folder.
+# Needs make, git and a Python 3.11 or newer; everything else comes into .venv, and nothing is changed outside this folder, but for
+# `make test`: its servers and mail programs are Debian packages, see tools/system_packages.sh.
 #
 #   PYTHON=…  the Python that makes the virtual environment (default: the first fit one that tools/find_python.sh finds)
 #   DATA=…    the folder that `make run` keeps its mail and its certificate in (default: var)
@@ -32,6 +33,7 @@ run: $(VENV)/.run
 	cd '$(DATA)' && exec '$(CURDIR)/$(BIN)/twistd' --nodaemon --pidfile= mem-continuity --data . $(ARGS)
 
 test: $(VENV)/.test
+	@tools/system_packages.sh
 	@$(BIN)/python tools/run_tests.py $(TESTS)
 
 lint: $(VENV)/.test
