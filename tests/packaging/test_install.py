@@ -115,7 +115,9 @@ def built() -> Built:
     (wheel,) = dist.glob("*.whl")
     (archive,) = dist.glob("*.tar.gz")
     with tarfile.open(archive) as opened:
-        opened.extractall(work / "unpacked", filter="data")
+        # Python 3.11.2, which Debian 12 has, knows no filters.
+        opened.extraction_filter = getattr(tarfile, "data_filter", None)
+        opened.extractall(work / "unpacked")
     (unpacked,) = (work / "unpacked").iterdir()
     return Built(work, copy, wheel, archive, unpacked)
 
