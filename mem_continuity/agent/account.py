@@ -95,7 +95,7 @@ class Account:
         self.tls = tls
         self.ends: list[ProgramEnd] = []
         self.endpoint = RoamingEndpoint([default], reactor=reactor, policy=limits, client_id=client_id, prepare=prepare)
-        self._default = default
+        self._otherwise = default
         self._verbose = verbose
         self._count = 0
         self._watch: NetworkWatch | None = None
@@ -105,13 +105,15 @@ class Account:
 
     # Networks
 
-    def follow(self, watch: NetworkWatch, path_of: Callable[[Network], Path]) -> None:
+    def follow(self, watch: NetworkWatch, path_of: Callable[[Network], Path], otherwise: Path | None = None) -> None:
         """
         Go by the networks that somebody watches, from now on.
 
         @param path_of: makes a path of one of them; its name is that of the network.
+        @param otherwise: the path to take while there is none; the account's default when None.
         """
         self._watch, self._path_of = watch, path_of
+        self._otherwise = self._otherwise if otherwise is None else otherwise
         self._unsubscribe = watch.subscribe(self._changed)
         watch.start()
         self._take_paths(watch)
@@ -144,7 +146,7 @@ class Account:
                 end.roamer.switch(best).addErrback(self._not_moved)
 
     def _take_paths(self, watch: NetworkWatch) -> None:
-        self.endpoint.paths = [self._path_of(one) for one in watch.ranked()] or [self._default]
+        self.endpoint.paths = [self._path_of(one) for one in watch.ranked()] or [self._otherwise]
 
     def _changed(self, change: Change) -> None:
         watch = self._watch

@@ -85,7 +85,7 @@ def read_accounts(path: str) -> list[AccountSpec]:
         server = "tls:imap.example.org"
         listen = "tcp:10143:interface=127.0.0.1"      # or several, as a list
         networks = ["wlan*", "wwan*"]                 # optional, the preferred ones first
-        metered = ["wwan*"]                           # optional
+        metered = ["usb*"]                            # optional: after all others that are not named
         ignored = ["docker*"]                         # optional
         client_id = "UUID/23bf83be"                   # optional
         prepare = true                                # optional

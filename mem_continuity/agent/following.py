@@ -1,8 +1,9 @@
 """
 From the networks of this host to the paths of an account.
 
-Invariant: a path is bound to its network's device, or, where the system does not let us, to an address of it; so a connection
-that is known by the name of a network goes by that network.
+Invariants: a path is bound to its network's device, or, where the system does not let us, to an address of it; so a connection
+that is known by the name of a network goes by that network.  Who has networks ignored goes by none of them, also when there is no
+other: nothing is left to the system's choice then.
 """
 
 from __future__ import annotations
@@ -10,6 +11,11 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import NoRouteError
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from zope.interface import implementer
 
 from mem_continuity.agent.account import Account
 from mem_continuity.agent.accounts import AccountSpec
@@ -25,6 +31,19 @@ def _is_here(host: str) -> bool:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+@implementer(IStreamClientEndpoint)
+class _Nowhere:
+    """
+    The way of who has no network that may be used.
+    """
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        @see: L{IStreamClientEndpoint.connect<twisted.internet.interfaces.IStreamClientEndpoint.connect>}
+        """
+        return fail(NoRouteError(string="there is no network but such as are ignored"))
 
 
 def path_of(dialer: Dialer, network: Network) -> Path:
@@ -49,4 +68,5 @@ def follow_networks(
     if _is_here(host):
         return lambda: None
     watch = watch_networks(reactor, server=(host,), wishes=wishes, policy=limits)
-    return lambda: account.follow(watch, lambda network: path_of(dialer, network))
+    nowhere = Path("none", _Nowhere()) if spec.ignored else None
+    return lambda: account.follow(watch, lambda network: path_of(dialer, network), nowhere)

@@ -209,6 +209,8 @@ class TLSClientEndpoint:
         def in_time(result: Any, seconds: float) -> Failure:
             return Failure(TimeoutError(string=f"no TLS connection within {seconds:g} seconds"))
 
-        plain: Deferred[Any] = self._plain.connect(Factory.forProtocol(lambda: _Connecting(self._header)))
+        factory = Factory.forProtocol(lambda: _Connecting(self._header))
+        factory.noisy = False
+        plain: Deferred[Any] = self._plain.connect(factory)
         plain.addCallback(lambda made: detach(self._reactor, made.transport)).addCallback(begin)
         return plain.addTimeout(self._timeout, self._reactor, in_time)

@@ -8,8 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from twisted.internet.error import NoRouteError
+from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase
 
+from mem_continuity.agent import following
+from mem_continuity.agent.accounts import AccountSpec, parse_server
 from mem_continuity.agent.networks import Change, Kind, Network
 from mem_continuity.client.paths import Path
 from mem_continuity.client.roamer import Phase
@@ -74,6 +78,20 @@ class FollowingTests(SynchronousTestCase):
         self.assertEqual((program.roamer.path, program.roamer.handovers), ("wlan", 1))
         self.assertNotIn("away", told)
         self.assertTrue(self.works(program))
+
+    def test_nothing_but_ignored_ones(self) -> None:
+        """
+        Who has networks ignored is not connected by the system's choice when there is no other.
+        """
+        ground = Ground(names=("wlan",), keep_warm=0.0)
+        made: list[Any] = []
+        self.patch(following, "watch_networks", lambda *_, **__: Watch(()))
+        self.patch(ground.account, "follow", lambda *told: made.append(told))
+        for ignored in ((), ("wlan*",)):
+            spec = AccountSpec("a", parse_server("tls:imap.example.org"), ("tcp:1",), ignored=ignored)
+            following.follow_networks(ground.site.clock, ground.account, spec, Any, ground.account.limits)()  # type: ignore[arg-type]
+        self.assertIsNone(made[0][2])
+        self.failureResultOf(made[1][2].endpoint.connect(Factory()), NoRouteError)
 
     def test_a_worse_one_appears(self) -> None:
         ground, watch, program = self.begin("wlan")
