@@ -105,15 +105,22 @@ class _Dovecot(RealServer):
         config.write_text(text + self._extra, "utf-8")
         return [find_program("dovecot", "dovecot-imapd"), "-F", "-c", str(config)]
 
-    def logins(self, user: str | None = None) -> list[Login]:
+    def logins(self, user: str | None = None, at_least: int = 0) -> list[Login]:
         """
         All logins so far, or those of a user.
+
+        @param at_least: wait for so many, for a login is answered before it stands in the log; 5 seconds at most.
         """
-        found = []
-        for line in self.log().splitlines():
-            if match := _LOGIN.search(line):
-                found.append(Login(match[1], match[2], int(match[3]), int(match[4]), line))
-        return [one for one in found if user is None or one.user == user]
+        until = time.monotonic() + 5.0
+        while True:
+            found = [
+                Login(match[1], match[2], int(match[3]), int(match[4]), line)
+                for line in self.log().splitlines()
+                if (match := _LOGIN.search(line)) and user in (None, match[1])
+            ]
+            if len(found) >= at_least or time.monotonic() > until:
+                return found
+            time.sleep(0.02)
 
     def sessions(self, user: str | None = None) -> list[int]:
         running = set(self.pids())
