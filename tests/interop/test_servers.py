@@ -142,7 +142,8 @@ class DovecotTests(RigTests):
         with server.connect() as connection:
             connection.sendall(b'1 ID ("x-originating-ip" "192.0.2.9")\r\n2 LOGIN bob "bob\'s \\"secret\\""\r\n')
             server.wait_for_log("user=<bob>")
-        self.assertEqual([(one.user, one.rip) for one in server.logins(at_least=2)], [("alice", "192.0.2.7"), ("bob", "192.0.2.9")])
+        found = [(one.user, one.rip) for one in server.logins(at_least=2)]
+        self.assertEqual(found, [("alice", "192.0.2.7"), ("bob", "192.0.2.9")])
 
     def test_limited(self) -> None:
         server = Dovecot(per_user=1)
