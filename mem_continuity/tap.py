@@ -11,9 +11,8 @@ was made up is shown once, on the terminal, and kept as a hash.  No reactor is i
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,52 +24,14 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.plugin import getPlugins
 from twisted.python import usage
 
-import mem_continuity
-from mem_continuity.core.policy import Limit, Policy, PolicyError, limits_of
+from mem_continuity.core.policy import Policy
 from mem_continuity.interfaces import IMailRealmFactory
+from mem_continuity.options import PolicyOptions, limit_parameters, state_folder
 from mem_continuity.service import MailService, one_line
 
 _COMMAND = "twistd mem-continuity"
 #: What is served without --listen; C{tls:} stands for C{ssl:} with the certificate of --certificate.
 DEFAULT_LISTEN = "tls:10993:interface=127.0.0.1"
-
-
-def option_name(limit: Limit) -> str:
-    """
-    How a limit is spelt on the command line.
-    """
-    return limit.name.replace("_", "-")
-
-
-def _number(limit: Limit) -> Callable[[str], int | float]:
-    def read(text: str) -> int | float:
-        try:
-            return type(limit.default)(text)
-        except ValueError:
-            raise ValueError(f"--{option_name(limit)} must be a number of {limit.unit}, not {text!r}") from None
-
-    return read
-
-
-def _parameters() -> list[list[Any]]:
-    return [
-        [
-            option_name(limit),
-            None,
-            limit.default,
-            f"[{limit.unit}, {limit.bounds}] {limit.reason}",
-            _number(limit),
-        ]
-        for limit in limits_of(Policy)
-    ]
-
-
-def default_data() -> str:
-    """
-    The folder for state, as the XDG base directory specification has it.
-    """
-    base = os.environ.get("XDG_STATE_HOME", "")
-    return str((Path(base) if os.path.isabs(base) else Path.home() / ".local" / "state") / "mem-continuity")
 
 
 def list_realms() -> list[Any]:
@@ -99,13 +60,14 @@ def find_realm(description: str, reactor: Any, policy: Policy) -> IRealm:
     raise usage.UsageError(f"--realm {name}: there is no realm of that name; there are: {known}")
 
 
-class Options(usage.Options, AuthOptionMixin):
+class Options(PolicyOptions, AuthOptionMixin):
     """
     The command line of C{twistd mem-continuity}.
 
     After L{parseOptions} the key C{policy} holds the L{Policy}, C{listen} the list of endpoint descriptions.
     """
 
+    command = _COMMAND
     synopsis = "[options]"
     longdesc = (
         "Serves mail sessions that outlive their connection. Without options: a Maildir over TLS on 127.0.0.1:10993, "
@@ -136,7 +98,7 @@ class Options(usage.Options, AuthOptionMixin):
         ["maildir", None, None, "The folder with a Maildir for each user. [default: mail below --data]"],
         ["realm", None, None, "Where mail accounts come from, NAME[:ARGUMENT] (see --help-realm)."],
         ["certificate", None, None, "A PEM file with private key and certificates. [default: made below --data]"],
-        *_parameters(),
+        *limit_parameters(Policy),
     ]
 
     def __init__(self) -> None:
@@ -148,13 +110,6 @@ class Options(usage.Options, AuthOptionMixin):
         A server endpoint, repeatable; tls: is ssl: with --certificate. [default: tls:10993:interface=127.0.0.1]
         """
         self["listen"].append(description)
-
-    def opt_version(self) -> None:
-        """
-        Show the version.
-        """
-        print(f"mem-continuity {mem_continuity.__version__}")
-        raise SystemExit(0)
 
     def opt_help_realm(self) -> None:
         """
@@ -173,33 +128,13 @@ class Options(usage.Options, AuthOptionMixin):
         """
         return self["upstream"] is not None or self["routes"] is not None
 
-    def parseArgs(self) -> None:
-        """
-        There are no arguments besides options.
-        """
-
-    def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """
-        Read the command line.
-
-        @raise SystemExit: something is wrong with it.  C{twistd} itself would print pages of help and then the error.
-        """
-        try:
-            super().parseOptions(options)
-        except usage.UsageError as error:
-            raise SystemExit(f"{_COMMAND}: {' '.join(str(error).split())}") from None
-
     def postOptions(self) -> None:
         """
         Check what depends on more than one option.
 
         @raise usage.UsageError: it cannot be served like this.
         """
-        limits = list(limits_of(Policy))
-        try:
-            self["policy"] = Policy(**{limit.name: self[option_name(limit)] for limit in limits})
-        except PolicyError as error:
-            raise usage.UsageError("--" + str(error).replace("_", "-", str(error).partition(" ")[0].count("_"))) from None
+        self["policy"] = self.read_policy(Policy)
         if self["maildir"] is not None and self["realm"] is not None:
             raise usage.UsageError("--maildir and --realm exclude each other; use --realm maildir:FOLDER")
         if self["upstream"] is not None and self["routes"] is not None:
@@ -214,7 +149,7 @@ class Options(usage.Options, AuthOptionMixin):
                 raise usage.UsageError("--auth is for serving mail here; a gateway's users log in at its upstream; leave it out")
         if not self["listen"]:
             self["listen"] = [DEFAULT_LISTEN]
-        self["data"] = default_data() if self["data"] is None else self["data"]
+        self["data"] = state_folder("mem-continuity") if self["data"] is None else self["data"]
 
 
 def _endpoint(
@@ -281,21 +216,6 @@ def make_mail_service(options: Mapping[str, Any], reactor: Any, out: TextIO) -> 
     return MailService(factory, endpoints, at_end)
 
 
-class _Ready:
-    """
-    A context factory for STARTTLS, from a context that is there.
-    """
-
-    def __init__(self, context: Any) -> None:
-        self._context = context
-
-    def getContext(self) -> Any:
-        """
-        @see: L{IOpenSSLContextFactory<twisted.internet.interfaces.IOpenSSLContextFactory>}
-        """
-        return self._context
-
-
 def make_gateway_service(options: Mapping[str, Any], reactor: Any) -> IService:
     """
     From options to the service of a gateway.  Called by C{makeService}.
@@ -308,7 +228,7 @@ def make_gateway_service(options: Mapping[str, Any], reactor: Any) -> IService:
     from mem_continuity.gateway.site import GatewaySite, gateway
     from mem_continuity.gateway.upstream import parse_upstream
     from mem_continuity.imap.front import LocalFront
-    from mem_continuity.layer.tls_contexts import server_context
+    from mem_continuity.layer.tls_contexts import ContextFactory, server_context
     from mem_continuity.mailhost.first_start import find_certificate, make_folder
 
     upstream = routes = front = None
@@ -335,7 +255,7 @@ def make_gateway_service(options: Mapping[str, Any], reactor: Any) -> IService:
         upstream=upstream,
         router=routes,
         front=front,
-        tls=_Ready(server_context(certificate[0].read_bytes())),
+        tls=ContextFactory(server_context(certificate[0].read_bytes())),
         insecure_loopback=is_lax,
         balancer_ends_tls=is_balanced,
     )

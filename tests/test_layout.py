@@ -31,14 +31,14 @@ MAY_IMPORT = {
     "client": {"client", "layer", "core", "imap", "directory", "interfaces"},
     "mailhost": {"mailhost", "core", "imap", "interfaces"},
     "agent": {
-        *("agent", "client", "layer", "core", "imap", "interfaces", "service", ""),
+        *("agent", "client", "layer", "core", "imap", "interfaces", "service", "options", ""),
         *("gateway.brake", "gateway.errors", "gateway.greeting", "gateway.trust", "gateway.upstream"),
         *("mailhost.certificate", "mailhost.first_start", "mailhost.index", "server.listening"),
     },
 }
 """What each part of the project may import of the project."""
 
-KNOWS_ALL = {"ops", "tap", "service", ""}
+KNOWS_ALL = {"ops", "tap", "service", "options", ""}
 """The parts that may import all others but C{tap}; the empty name is the package itself, with the public names."""
 
 IMPORT_ALL = """

@@ -19,7 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import mem_continuity
 from mem_continuity.core.policy import Policy, limits_of
-from mem_continuity.tap import Options, option_name
+from mem_continuity.options import option_name
+from mem_continuity.tap import Options
 
 CHECKOUT = str(Path(mem_continuity.__file__).parents[1])
 

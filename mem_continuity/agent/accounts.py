@@ -8,12 +8,12 @@ stands and what to do.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mem_continuity.gateway.upstream import Upstream, parse_upstream
+from mem_continuity.layer.descriptions import read_toml
 
 DEFAULT_LISTEN = "tcp:10143:interface=127.0.0.1"
 """Where a program finds the account when nothing else is said: in the clear, for it does not leave this host."""
@@ -92,15 +92,7 @@ def read_accounts(path: str) -> list[AccountSpec]:
 
     @raise ValueError: it cannot be used; the text names the file and the place.
     """
-    try:
-        with open(path, "rb") as file:
-            content = tomllib.load(file)
-    except OSError as error:
-        raise ValueError(f"the accounts file {path!r} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"the accounts file {path!r} is no TOML: {error}") from None
-    except ValueError:
-        raise ValueError(f"{path!r} is no name of a file") from None
+    content = read_toml(path, "the accounts file")
     try:
         return _accounts(content)
     except ValueError as error:

@@ -18,6 +18,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 
+from mem_continuity.options import state_folder
+
 SOCKET_NAME = "status.sock"
 LONGEST_NAME = 100
 """Octets: Unix sockets have room for little more in their names."""
@@ -28,8 +30,7 @@ def default_data() -> str:
     """
     The folder for state, as the XDG base directory specification has it.
     """
-    base = os.environ.get("XDG_STATE_HOME", "")
-    return str((Path(base) if os.path.isabs(base) else Path.home() / ".local" / "state") / "mem-continuity-agent")
+    return state_folder("mem-continuity-agent")
 
 
 def socket_path(data: Path) -> Path:

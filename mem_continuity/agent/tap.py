@@ -11,7 +11,7 @@ before a service is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +19,24 @@ from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
 from twisted.python import usage
 
-import mem_continuity
 from mem_continuity.agent.accounts import AccountSpec, parse_client_id, parse_server, read_accounts
 from mem_continuity.agent.status import StatusService, default_data, socket_path
-from mem_continuity.core.policy import AgentPolicy, Limit, Policy, PolicyError, limits_of
+from mem_continuity.core.policy import AgentPolicy, Policy
+from mem_continuity.options import PolicyOptions, limit_parameters
 from mem_continuity.service import MailService, one_line
 
 _COMMAND = "twistd mem-continuity-agent"
 _ALONE = ("client-id", "prepare")
 
 
-def _option(limit: Limit) -> str:
-    return limit.name.replace("_", "-")
-
-
-def _number(limit: Limit) -> Callable[[str], int | float]:
-    def read(text: str) -> int | float:
-        try:
-            return type(limit.default)(text)
-        except ValueError:
-            raise ValueError(f"--{_option(limit)} must be a number of {limit.unit}, not {text!r}") from None
-
-    return read
-
-
-class Options(usage.Options):
+class Options(PolicyOptions):
     """
     The command line of C{twistd mem-continuity-agent}.
 
     After L{parseOptions} the key C{policy} holds the L{AgentPolicy}, C{accounts} the list of L{AccountSpec}.
     """
 
+    command = _COMMAND
     synopsis = "[options]"
     longdesc = (
         "Runs beside a mail program: the program talks to 127.0.0.1:10143, and its sessions with the server outlive every change "
@@ -73,10 +60,7 @@ class Options(usage.Options):
         ["client-id", None, None, "TYPE/VALUE to name this host by. [default: a random UUID, kept in --data]"],
         ["data", None, None, "The folder for state. [default: ~/.local/state/mem-continuity-agent]"],
         ["certificate", None, None, "A PEM file with private key and certificates. [default: made below --data]"],
-        *(
-            [_option(limit), None, limit.default, f"[{limit.unit}, {limit.bounds}] {limit.reason}", _number(limit)]
-            for limit in limits_of(AgentPolicy)
-        ),
+        *limit_parameters(AgentPolicy),
     ]
 
     def __init__(self) -> None:
@@ -107,40 +91,13 @@ class Options(usage.Options):
         """
         self._lists["ignored"].append(pattern)
 
-    def opt_version(self) -> None:
-        """
-        Show the version.
-        """
-        print(f"mem-continuity {mem_continuity.__version__}")
-        raise SystemExit(0)
-
-    def parseArgs(self) -> None:
-        """
-        There are no arguments besides options.
-        """
-
-    def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """
-        Read the command line.
-
-        @raise SystemExit: something is wrong with it.  C{twistd} itself would print pages of help and then the error.
-        """
-        try:
-            super().parseOptions(options)
-        except usage.UsageError as error:
-            raise SystemExit(f"{_COMMAND}: {' '.join(str(error).split())}") from None
-
     def postOptions(self) -> None:
         """
         Check what depends on more than one option.
 
         @raise usage.UsageError: it cannot be run like this.
         """
-        limits = list(limits_of(AgentPolicy))
-        try:
-            self["policy"] = AgentPolicy(**{limit.name: self[_option(limit)] for limit in limits})
-        except PolicyError as error:
-            raise usage.UsageError("--" + str(error).replace("_", "-", str(error).partition(" ")[0].count("_"))) from None
+        self["policy"] = self.read_policy(AgentPolicy)
         if (self["server"] is None) == (self["accounts"] is None):
             raise usage.UsageError("name the mail server: --server tls:imap.example.org, or a file of accounts: --accounts FILE")
         if self["accounts"] is not None:
@@ -170,21 +127,6 @@ class Options(usage.Options):
         if self._lists["listen"]:
             lists["listen"] = tuple(self._lists["listen"])
         return [AccountSpec(server.host, server, client_id=client_id, prepare=bool(self["prepare"]), **lists)]
-
-
-class _Ready:
-    """
-    A context factory for STARTTLS, from a context that is there.
-    """
-
-    def __init__(self, context: Any) -> None:
-        self._context = context
-
-    def getContext(self) -> Any:
-        """
-        @see: L{IOpenSSLContextFactory<twisted.internet.interfaces.IOpenSSLContextFactory>}
-        """
-        return self._context
 
 
 class _AccountService(MailService):
@@ -239,7 +181,7 @@ def make_agent_service(options: Mapping[str, Any], reactor: Any) -> IService:
     from mem_continuity.agent.dialing import Dialer
     from mem_continuity.agent.following import follow_networks
     from mem_continuity.agent.identity import find_client_id
-    from mem_continuity.layer.tls_contexts import server_context
+    from mem_continuity.layer.tls_contexts import ContextFactory, server_context
     from mem_continuity.mailhost.first_start import find_certificate, lock_folder
     from mem_continuity.server.listening import server_endpoint
 
@@ -269,7 +211,7 @@ def make_agent_service(options: Mapping[str, Any], reactor: Any) -> IService:
                 limits,
                 client_id=client_id,
                 prepare=spec.prepare,
-                tls=_Ready(context),
+                tls=ContextFactory(context),
                 verbose=bool(options["verbose"]),
             )
             follow = follow_networks(reactor, account, spec, dialer, limits)

@@ -12,7 +12,6 @@ tell from the answer whether a user is known here.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -20,6 +19,7 @@ from zope.interface import implementer
 
 from mem_continuity.gateway.upstream import Upstream, parse_upstream
 from mem_continuity.interfaces import IUpstreamRouter
+from mem_continuity.layer.descriptions import read_toml
 
 NOBODY = b"[AUTHENTICATIONFAILED] Authentication failed"
 """What follows NO for a user who has no upstream: what a wrong password gets."""
@@ -109,15 +109,7 @@ def read_routes(path: str) -> StaticRouter:
 
     @raise ValueError: it cannot be used; the text is one line with the file, the key and what to do.
     """
-    try:
-        with open(path, "rb") as file:
-            content = tomllib.load(file)
-    except OSError as error:
-        raise ValueError(f"the routes file {path!r} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"the routes file {path!r} is no TOML: {error}") from None
-    except ValueError:
-        raise ValueError(f"{path!r} is no name of a file") from None
+    content = read_toml(path, "the routes file")
     try:
         return _Routes(content).router()
     except ValueError as error:

@@ -11,6 +11,7 @@ known, or has a value that cannot be used, is a L{ValueError} whose text names t
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -124,6 +125,24 @@ def require_description(args: tuple[object, ...], example: str) -> None:
     """
     if not args or not str(args[0]):
         raise ValueError(f"{PREFIX}: is followed by the description of an endpoint, as in {example}")
+
+
+def read_toml(path: str, what: str) -> dict[str, Any]:
+    """
+    Read a file in TOML.
+
+    @param what: names it in errors, as in C{the routes file}.
+    @raise ValueError: it cannot be read; the text is one line.
+    """
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ValueError(f"{what} {path!r} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{what} {path!r} is no TOML: {error}") from None
+    except ValueError:
+        raise ValueError(f"{path!r} is no name of a file") from None
 
 
 def split_description(text: str) -> list[tuple[str | None, str]]:

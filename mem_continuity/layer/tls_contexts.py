@@ -91,6 +91,21 @@ def client_context(authorities: bytes | None = None) -> SSL.Context:
     return context
 
 
+class ContextFactory:
+    """
+    A context factory, as Twisted's C{startTLS} takes one, of a context that is there.
+    """
+
+    def __init__(self, context: SSL.Context) -> None:
+        self._context = context
+
+    def getContext(self) -> SSL.Context:
+        """
+        @see: L{IOpenSSLContextFactory<twisted.internet.interfaces.IOpenSSLContextFactory>}
+        """
+        return self._context
+
+
 def context_of(given: object) -> SSL.Context:
     """
     The context of an C{OpenSSL.SSL.Context}, or of a context factory such as Twisted's C{CertificateOptions}.
