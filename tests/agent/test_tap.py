@@ -5,9 +5,11 @@ C{twistd mem-continuity-agent} and C{mem-continuity-agent}: options, the first s
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from twisted.plugin import getPlugins
@@ -158,7 +160,8 @@ class ProcessTests(SynchronousTestCase):
         """
         What cannot be had is said in one line, with status 1.
         """
-        data = self.mktemp()
+        data = tempfile.mkdtemp(prefix="agent-", dir="/tmp")  # short, wherever the checkout is: a socket's name has little room
+        self.addCleanup(shutil.rmtree, data, ignore_errors=True)
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             for words, said in (
