@@ -53,6 +53,7 @@ class ClientLink(BaseLink):
     @ivar on_plain: called when it is clear that it will not.
     @ivar on_lost: called with the link and the reason when it is gone.
     @ivar path_name: the path by which it came.
+    @ivar took: seconds until it stood; 0 for the first one.
     @ivar tls_context: what the inner protocol began TLS with, when it did so itself.
     @ivar dropped: it was broken off from this side, because it was silent or broke the rules.
     """
@@ -71,6 +72,7 @@ class ClientLink(BaseLink):
         self.on_lost: Callable[[ClientLink, Failure], object] = lambda link, reason: None
         self.tls_context: Any = None
         self.path_name = ""
+        self.took = 0.0
         self.dropped = False
         self._opening: ClientOpening | None = None
         self._asking = Asking(policy, clock, lambda octets: self.transport.write(octets), self.abort)
@@ -246,6 +248,12 @@ class ClientLink(BaseLink):
         Nothing that still arrives on this link counts.
         """
         self.mode = Mode.FENCED
+
+    def left(self) -> None:
+        """
+        @see: L{Link<mem_continuity.layer.roles.Link.left>}
+        """
+        self.finish()
 
     def drop(self, reason: str) -> None:
         """

@@ -30,7 +30,7 @@ from mem_continuity.client.paths import AnyPath, Path
 from mem_continuity.client.reserve import Reserve
 from mem_continuity.client.seeker import Seeker
 from mem_continuity.client.watch import LinkWatch
-from mem_continuity.core.handshake import Binding, HandshakeError, Refused, parse_started
+from mem_continuity.core.handshake import Binding, HandshakeError, Refused, Resumed, parse_started
 from mem_continuity.core.policy import RoamingPolicy
 from mem_continuity.core.session import Session
 from mem_continuity.core.states import State
@@ -159,7 +159,6 @@ class Roamer:
         """
         Tell the watchers.
         """
-        self._log.debug("{word}: {text}", word=word, text=text)
         for watcher in list(self.watchers):
             watcher(word, text)
 
@@ -227,9 +226,17 @@ class Roamer:
         """
         if self.phase is not Phase.LIVE or self._seeker is None:
             return fail(LinkFailed("there is no live session to switch"))
-        if self._seeker.moving:
+        if self._seeker.moving or (self.conduit is not None and self.conduit.moving):
             return fail(LinkFailed("a switch is under way"))
-        return self._seeker.move(path, None, lambda: True)
+        if self._watch is not None:
+            self._watch.ask()  # it has the time in which the other link comes about
+        begun = self._clock.seconds()
+        return self._seeker.move(path, False, lambda: True, lambda: self._lives(begun))
+
+    def _lives(self, begun: float) -> bool:
+        conduit = self.conduit
+        assert conduit is not None
+        return conduit.session.heard_at >= min(begun, self._clock.seconds() - self._policy.probe_quiet)
 
     def link_lost(self, link: ClientLink, reason: Failure) -> None:
         """
@@ -245,16 +252,19 @@ class Roamer:
         assert self._seeker is not None
         return await self._seeker.fresh_link(without=without)
 
-    def take_over(self, link: ClientLink, commit: Callable[[], None], received: int) -> None:
+    def take_over(self, link: ClientLink, commit: Callable[[], None], granted: Resumed) -> None:
         """
         RESUME was granted on a link.
 
         @param commit: attaches the session.
-        @param received: the server's count of our octets.
         """
         conduit = self.conduit
         assert conduit is not None
-        old = conduit.exchange(link, commit)
+        old: object = None
+        if granted.start is None:
+            old = conduit.exchange(link, commit)
+        else:
+            conduit.succeed(link, commit, self._policy.drain_quiet, self._policy.drain)
         self.link = link
         self.phase = Phase.LIVE
         session = conduit.session
@@ -262,7 +272,7 @@ class Roamer:
         conduit.flush()
         if self._watch is not None and session.state is not State.ENDED:
             self._watch.attached()
-        self.tell("live", f"resumed by {link.path_name}, the server had {received} octets of ours")
+        self.tell("live", f"resumed by {link.path_name}, the server had {granted.received} octets of ours")
         if rest:
             conduit.link_received(link, rest)
         if isinstance(old, ClientLink):
@@ -281,10 +291,12 @@ class Roamer:
     def _doubted(self) -> None:
         if self.phase is not Phase.LIVE or self._watch is None or self._seeker is None or self._seeker.moving:
             return
+        if self.conduit is not None and self.conduit.moving:
+            return  # the present link is not read yet
         watch = self._watch
         self.tell("doubt", f"{self.path} gives no sign of life; another link is sought")
-        without = self.path if len(self.endpoint.paths) > 1 else None
-        self._seeker.move(None, without, lambda: watch.silent).addErrback(lambda why: self.tell("doubt", why.getErrorMessage()))
+        moving = self._seeker.move(None, True, lambda: watch.silent, lambda: False)
+        moving.addErrback(lambda why: self.tell("doubt", why.getErrorMessage()))
 
     # Owner of the conduit
 

@@ -4,8 +4,9 @@ How a session comes by its next link: coming back when it has none, moving while
 Invariants:
 
 - At most one RESUME of ours is under way: with two, an answer could name counts that the other has made untrue.
+- A link that works is read to its end when it is left; one in doubt is not waited for.
 - A link that did not do is closed, whatever went wrong on it; a link that came too late is closed or used, never forgotten.
-- A link in reserve may have died unnoticed, so a fresh one is sought while it does not answer.
+- A link that is asked may have died unnoticed, in reserve or just now, so another is sought when it does not answer soon.
 - Pauses between tries grow as long as no link was good for anything; a hint that the network has changed ends a pause.
 
 Twisted's C{ClientService} was looked at for the reconnecting and does not fit: it holds one connection at a time and takes none
@@ -21,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -62,8 +62,11 @@ class Seeker:
         self._moving: Deferred[None] | None = None
         self._hedge: Deferred[None] | None = None
         self._connecting: Deferred[ClientLink] | None = None
+        self._leaving: Deferred[ClientLink] | None = None
+        self._leave_anew = False
         self._racing: list[AnyPath] = []
         self._asking: ClientLink | None = None
+        self._asked_at = 0.0
         self._pause: Deferred[None] | None = None
         self._stopped = False
         self._tries = 0
@@ -99,11 +102,25 @@ class Seeker:
         """
         for race in list(self._racing):
             race.retry()
-        if self._connecting is not None:
-            tried = {path.name for race in self._racing for path in race.paths}
-            if any(path.name not in tried for path in self._endpoint.paths):
-                self._connecting.cancel()  # it may hang where nothing leads anywhere any more; the next try has all paths
+        tried = {path.name for race in self._racing for path in race.paths}
+        if any(path.name not in tried for path in self._endpoint.paths):
+            # They may hang where nothing leads anywhere any more; the next try has all paths.
+            if self._connecting is not None:
+                self._connecting.cancel()
+            if self._leaving is not None:
+                self._leave_anew = True
+                self._leaving.cancel()
+        self._doubt_asked()
         self._end_pause()
+
+    def _doubt_asked(self) -> None:
+        asked = self._asking
+        if asked is None:
+            return
+        if all(path.name != asked.path_name for path in self._endpoint.paths):
+            asked.give_up("its network is gone")
+        elif self._hedge is None and self._clock.seconds() - self._asked_at > asked.took:
+            self._begin_hedge(asked)
 
     # Coming back
 
@@ -135,24 +152,16 @@ class Seeker:
                 self._roamer.tell("trying", f"try {self._tries}: {error}")
 
     async def _try(self) -> None:
+        doubt = self._policy.path_stagger
         link = self._roamer.reserve.take()
-        timer: IDelayedCall | None = None
         if link is None:
+            doubt = self._policy.answer_doubt
             self._connecting = Deferred.fromCoroutine(self.fresh_link(last=self._silent_path))
             try:
                 link = await self._connecting
             finally:
                 self._connecting = None
-        else:
-            # It may have died in reserve: another is sought if it does not answer soon.
-            timer = self._clock.callLater(self._policy.path_stagger, self._begin_hedge, link)
-        try:
-            refused = await self._ask(link)
-        finally:
-            if timer is not None and timer.active():
-                timer.cancel()
-            if self._hedge is not None:
-                self._hedge.cancel()
+        refused = await self._ask(link, doubt)
         if refused is not None:
             await self._refused(refused)
 
@@ -166,7 +175,7 @@ class Seeker:
             self._hedge = None
         if self._asking is asked:
             self._roamer.reserve.put(fresh)
-            asked.give_up("a fresh link came about before the one in reserve answered")
+            asked.give_up("a fresh link came about before its answer")
         else:
             fresh.finish()
 
@@ -204,11 +213,13 @@ class Seeker:
         @param last: by this path only if no other works.
         """
         ways = self._endpoint.ways(only, without, last)
+        begun = self._clock.seconds()
         self._racing.append(ways)
         try:
             link: ClientLink = await self._endpoint.connect_by(ways)
         finally:
             self._racing.remove(ways)
+        link.took = self._clock.seconds() - begun
         link.on_lost = self._roamer.link_lost
         if self.tls_context is not None and not link.secure:
             try:
@@ -218,22 +229,27 @@ class Seeker:
                 raise
         return link
 
-    async def _ask(self, link: ClientLink) -> Refused | None:
+    async def _ask(self, link: ClientLink, doubt: float, drain: bool = False) -> Refused | None:
         """
         RESUME on a link.  Raises when this link did not do.
 
+        @param doubt: seconds without an answer after which another link is sought; longer on a slow network.
+        @param drain: the present link goes on until the answer comes, and is read to its end then.
         @return: why the server will not; None when the session is on this link, or over.
         """
         session = self._conduit.session
         before = self.unsettled
         self._asking = link
+        self._asked_at = self._clock.seconds()
+        timer = self._clock.callLater(max(doubt, 2 * link.took), self._begin_hedge, link)
         try:
             exported = exported_binding(link.transport)
             if session.terms.binding is Binding.TLS_EXPORTER and not exported:
                 raise LinkFailed("the new link has no TLS 1.3")
             if self._begun_secure and not link.secure:
                 raise LinkFailed("the session was begun under TLS, the new link has none")
-            attempt = Attempt(session, exported, self._policy.resume_literal, self._policy.resume_repeat)
+            literal, repeat = self._policy.resume_literal, self._policy.resume_repeat
+            attempt = Attempt(session, exported, literal, repeat, drain=drain)
             self.unsettled = True
             answer = await link.resume(attempt)
             if isinstance(answer, Refused):
@@ -252,15 +268,16 @@ class Seeker:
             raise
         finally:
             self._asking = None
-        self._take_over(link, lambda: attempt.granted(granted, self._clock.seconds()), answer.received)
-        return None
-
-    def _take_over(self, link: ClientLink, commit: Callable[[], None], received: int) -> None:
+            if timer.active():
+                timer.cancel()
+            if self._hedge is not None:
+                self._hedge.cancel()
         self.unsettled = False
         self._silent_path = None
-        self._roamer.take_over(link, commit, received)
+        self._roamer.take_over(link, lambda: attempt.granted(granted, self._clock.seconds()), granted)
         session = self._conduit.session
         self._resumed_at = (self._clock.seconds(), session.receiver.arrived, session.sender.acknowledged)
+        return None
 
     async def _refused(self, answer: Refused) -> None:
         if answer.refusal is Refusal.STALE:
@@ -274,15 +291,18 @@ class Seeker:
 
     # Moving while the present link stands
 
-    def move(self, only: str | None, without: str | None, wanted: Callable[[], bool]) -> Deferred[None]:
+    def move(
+        self, only: str | None, leaving: bool, wanted: Callable[[], bool], lives: Callable[[], bool]
+    ) -> Deferred[None]:
         """
         Take another link and then leave the present one.
 
         @param only: by this path alone.
-        @param without: not by this path.
+        @param leaving: not by the present one, if there is another.
         @param wanted: asked when the new link stands: is it still needed?
+        @param lives: asked then, too: does the present link work?  Then it is read until it has brought what is on it.
         """
-        moving = Deferred.fromCoroutine(self._moved(only, without, wanted))
+        moving = Deferred.fromCoroutine(self._moved(only, leaving, wanted, lives))
         self._moving = moving
 
         def over(result: Any) -> Any:
@@ -291,10 +311,12 @@ class Seeker:
 
         return moving.addBoth(over)
 
-    async def _moved(self, only: str | None, without: str | None, wanted: Callable[[], bool]) -> None:
+    async def _moved(
+        self, only: str | None, leaving: bool, wanted: Callable[[], bool], lives: Callable[[], bool]
+    ) -> None:
         link = self._roamer.reserve.take(only)
-        if link is None:
-            link = await self.fresh_link(only, without)
+        while link is None:
+            link = await self._next_link(only, leaving)
         old = self._roamer.link
         if not self._roamer.live or old is None or self._asking is not None:
             self._offer(link)
@@ -302,15 +324,40 @@ class Seeker:
         if not wanted():
             link.finish()
             return
-        old.hold(True)
+        drain = lives()
+        if drain:
+            self._conduit.anticipate(True)
+        else:
+            old.hold(True)
         try:
-            refused = await self._ask(link)
+            refused = await self._ask(link, self._policy.answer_doubt, drain)
             if refused is not None:
                 raise LinkFailed(f"the server refused: {refused.refusal.name}")
         finally:
-            old.hold(False)
+            if drain:
+                self._conduit.anticipate(False)
+            else:
+                old.hold(False)
             if self._roamer.away and self._work is None:
                 self._begin_work()
+
+    async def _next_link(self, only: str | None, leaving: bool) -> ClientLink | None:
+        """
+        A link for a move; None when there are other paths by now, so that it has to be sought anew.
+        """
+        if only is not None:
+            return await self.fresh_link(only)
+        without = self._roamer.path if leaving and len(self._endpoint.paths) > 1 else None
+        self._leaving = Deferred.fromCoroutine(self.fresh_link(without=without))
+        try:
+            return await self._leaving
+        except CancelledError:
+            anew, self._leave_anew = self._leave_anew, False
+            if not anew:
+                raise
+            return None
+        finally:
+            self._leaving = None
 
     def _offer(self, link: ClientLink) -> None:
         """

@@ -34,6 +34,8 @@ BINDING_LENGTH = 32
 
 _CLIENT_LABEL = b"XCONTINUITY client resume"
 _SERVER_LABEL = b"XCONTINUITY server resume"
+_CLIENT_DRAIN_LABEL = b"XCONTINUITY client drain"
+_SERVER_DRAIN_LABEL = b"XCONTINUITY server drain"
 _MOST_ATTEMPT = 2**32 - 1
 _SESSION_ID = re.compile(rb"[A-Za-z0-9_-]{1,32}\.[A-Za-z0-9_-]{8,64}")
 _NODE = re.compile(rb"[A-Za-z0-9_-]{1,32}")
@@ -93,6 +95,8 @@ class ResumeRequest:
     @ivar received: octets of the server's stream that the client has handed on or has in hand.
     @ivar sent: the offset of the literal's first octet in the client's stream.
     @ivar literal: octets of the client's stream from C{sent} on.
+    @ivar drain: the old link still works, and both sides are to read it to its end: the attempt by which it was granted, 0 for
+        the link of START.  None when it is not to count any more.
     """
 
     session_id: bytes
@@ -101,16 +105,22 @@ class ResumeRequest:
     sent: int
     proof: bytes
     literal: bytes = b""
+    drain: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
     """
-    The answer OK: how much of the client's stream the server has handed on or has in hand, before the literal.
+    The answer OK.
+
+    @ivar received: how much of the client's stream the server has handed on or has in hand, before the literal.
+    @ivar start: granted to a request with C{drain}: where the server's stream goes on on this link; what is before it comes by
+        the old one.  None otherwise: it goes on where the client said, and the old link counts no more.
     """
 
     received: int
     proof: bytes
+    start: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,9 +230,11 @@ def parse_resume(arguments: Sequence[bytes], literal: bytes | None) -> ResumeReq
 
     @raise HandshakeError: a part is missing, too many, or out of range.
     """
-    if len(arguments) != 5 or literal is None:
-        raise HandshakeError("RESUME takes a session ID, an attempt, two offsets, a proof and a literal")
-    session_id, attempt, received, sent, proof = arguments
+    if len(arguments) not in (5, 7) or literal is None:
+        raise HandshakeError("RESUME takes a session ID, an attempt, two offsets, a proof, perhaps DRAIN and a number, a literal")
+    session_id, attempt, received, sent, proof = arguments[:5]
+    if len(arguments) == 7 and arguments[5].upper() != b"DRAIN":
+        raise HandshakeError("after the proof of RESUME there is DRAIN or nothing")
     if not valid_session_id(session_id):
         raise HandshakeError("that is no session ID")
     request = ResumeRequest(
@@ -232,6 +244,7 @@ def parse_resume(arguments: Sequence[bytes], literal: bytes | None) -> ResumeReq
         _number(sent, MOST_OFFSET, "the offset of the literal"),
         _decode(proof, "the proof"),
         literal,
+        _number(arguments[6], _MOST_ATTEMPT, "the attempt of the old link") if len(arguments) == 7 else None,
     )
     if request.sent + len(literal) > MOST_OFFSET:
         raise HandshakeError("the literal ends beyond the last offset")
@@ -242,13 +255,14 @@ def format_resume(tag: bytes, request: ResumeRequest) -> bytes:
     """
     The whole command with its literal, ready for the first flight.
     """
-    return b"%b XCONTINUITY RESUME %b %d %d %d %b {%d+}\r\n%b\r\n" % (
+    return b"%b XCONTINUITY RESUME %b %d %d %d %b%b {%d+}\r\n%b\r\n" % (
         tag,
         request.session_id,
         request.attempt,
         request.received,
         request.sent,
         b64encode(request.proof),
+        b"" if request.drain is None else b" DRAIN %d" % request.drain,
         len(request.literal),
         request.literal,
     )
@@ -258,7 +272,8 @@ def format_resumed(resumed: Resumed) -> bytes:
     """
     The response code of a granted RESUME, brackets included.
     """
-    return b"[XCONTINUITY %d %b]" % (resumed.received, b64encode(resumed.proof))
+    start = b"" if resumed.start is None else b" %d" % resumed.start
+    return b"[XCONTINUITY %d %b%b]" % (resumed.received, b64encode(resumed.proof), start)
 
 
 def format_refused(refused: Refused) -> bytes:
@@ -278,9 +293,10 @@ def parse_answer(ok: bool, code: Sequence[bytes]) -> Resumed | Refused:
     @raise HandshakeError: no such answer.
     """
     if ok:
-        if len(code) != 2:
-            raise HandshakeError("the answer to RESUME is not a count and a proof")
-        return Resumed(_number(code[0], MOST_OFFSET, "the server's count"), _decode(code[1], "the server's proof"))
+        if len(code) not in (2, 3):
+            raise HandshakeError("the answer to RESUME is not a count, a proof, and perhaps an offset")
+        start = _number(code[2], MOST_OFFSET, "the offset where the server goes on") if len(code) == 3 else None
+        return Resumed(_number(code[0], MOST_OFFSET, "the server's count"), _decode(code[1], "the server's proof"), start)
     try:
         refusal = Refusal(code[0].upper() if code else b"")
     except ValueError:
@@ -318,25 +334,38 @@ def _prove(key: bytes, *values: bytes) -> bytes:
 
 
 def client_proof(
-    terms: Terms, attempt: int, received: int, sent: int, exported: bytes
+    terms: Terms, attempt: int, received: int, sent: int, exported: bytes, drain: int | None = None
 ) -> bytes:
     """
     What the client proves with.
 
     @param exported: the exporter's octets of this very link; empty for L{Binding.NONE}.
+    @param drain: as in the request.
     """
-    numbers = (b"%d" % attempt, b"%d" % received, b"%d" % sent)
-    return _prove(terms.key, _CLIENT_LABEL, terms.session_id, *numbers, terms.binding.value, exported)
+    numbers = [b"%d" % attempt, b"%d" % received, b"%d" % sent]
+    if drain is not None:
+        numbers.append(b"%d" % drain)
+    label = _CLIENT_LABEL if drain is None else _CLIENT_DRAIN_LABEL
+    return _prove(terms.key, label, terms.session_id, *numbers, terms.binding.value, exported)
 
 
 def server_proof(
-    terms: Terms, attempt: int, received: int, sent: int, exported: bytes, server_received: int
+    terms: Terms,
+    attempt: int,
+    received: int,
+    sent: int,
+    exported: bytes,
+    server_received: int,
+    start: int | None = None,
 ) -> bytes:
     """
-    What the server proves with: the same values and its own count.
+    What the server proves with: the same values and its own count, and with DRAIN where its stream goes on.
     """
-    numbers = (b"%d" % attempt, b"%d" % received, b"%d" % sent, b"%d" % server_received)
-    return _prove(terms.key, _SERVER_LABEL, terms.session_id, *numbers, terms.binding.value, exported)
+    numbers = [b"%d" % attempt, b"%d" % received, b"%d" % sent, b"%d" % server_received]
+    if start is not None:
+        numbers.append(b"%d" % start)
+    label = _SERVER_LABEL if start is None else _SERVER_DRAIN_LABEL
+    return _prove(terms.key, label, terms.session_id, *numbers, terms.binding.value, exported)
 
 
 def same(one: bytes, other: bytes) -> bool:

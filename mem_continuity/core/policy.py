@@ -98,6 +98,7 @@ class StreamPolicy:
     )
     linger: float = _limit(60.0, "seconds", "what a closed inner end wrote last waits so long for a lost peer", 0.0)
     notsent_lowat: int = _limit(128 * KIB, "octets", "TCP_NOTSENT_LOWAT: keeps the tail near bandwidth x delay")
+    drain: float = _limit(5.0, "seconds", "in a planned move, for what is still on the old link; then it is sent again", 0.0)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -184,10 +185,12 @@ class RoamingPolicy(StreamPolicy):
     preamble_buffer: int = _limit(64 * KIB, "octets", "written while the layer is being started; then a pause")
     connect_timeout: float = _limit(10.0, "seconds", "for TCP and TLS on one path", 0.1)
     answer_timeout: float = _limit(10.0, "seconds", "for the answer to RESUME on a link that stands", 0.1)
-    probe_timeout: float = _limit(3.0, "seconds", "a PING without an answer by then means that the link is dead", 0.05)
-    probe_quiet: float = _limit(0.25, "seconds", "after traffic, so much silence: one PING asks for a sign of life", 0.05)
-    probe_doubt: float = _limit(0.25, "seconds", "no answer to a PING by then: another link is sought, this one is kept", 0.05)
+    probe_timeout: float = _limit(3.0, "seconds", "no sign of life for so long, though one is due: the link is dead", 0.05)
+    probe_quiet: float = _limit(0.2, "seconds", "after traffic, so much silence: one PING asks for a sign of life", 0.05)
+    probe_doubt: float = _limit(0.47, "seconds", "no sign of life for so long, though one is due: another link is sought", 0.05)
     probe_idle: float = _limit(240.0, "seconds", "an idle link is asked so often whether it lives", 1.0)
+    answer_doubt: float = _limit(2.0, "seconds", "no answer to RESUME on a fresh link by then: another is sought as well", 0.05)
+    drain_quiet: float = _limit(0.5, "seconds", "in a planned move: an old link that brings nothing is given up", 0.01)
     path_stagger: float = _limit(0.25, "seconds", "head start of each better path over the next one", 0.0)
     give_up: float = _limit(86400.0, "seconds", "without any answer from the server; then the session is given up", 1.0)
     backoff_first: float = _limit(0.2, "seconds", "before the second try of a round over all paths", 0.0)
@@ -206,6 +209,15 @@ class AgentPolicy(RoamingPolicy):
     # Mail programs
     keep_warm: float = _limit(25.0, "seconds", "while away a program that hears nothing is told * OK so often; 0 is never", 0.0)
     farewell: float = _limit(2.0, "seconds", "for the server to learn that the agent stops", 0.0)
+    programs: int = _limit(200, "connections", "of mail programs to one account; each is a connection to its server")
+    greeting_time: float = _limit(20.0, "seconds", "for the server's greeting, once it is connected to", 0.1)
+    login_answer: float = _limit(90.0, "seconds", "without a word of the server that owes one before login; they delay a NO", 0.1)
+    login_idle: float = _limit(300.0, "seconds", "before login a program says nothing; longer than servers wait, who decide", 0.1)
+
+    # The name of the server
+    name_patience: float = _limit(0.25, "seconds", "for a name server; then the addresses are used that the name had before", 0.0)
+    name_fresh: float = _limit(3600.0, "seconds", "the addresses of a name that were found are used without waiting", 0.0)
+    name_lookups: int = _limit(2, "look-ups", "of one name that may be under way; each has a thread while it hangs")
 
     # Networks
     network_settle: float = _limit(0.15, "seconds", "from the first sign of another network to telling; they come in bursts", 0.0)

@@ -55,7 +55,7 @@ def judge(known: Session | Tombstone | None, request: ResumeRequest, exported: b
     terms = _STRANGER if known is None else known.terms
     if terms.binding is Binding.NONE:
         exported = b""
-    expected = client_proof(terms, request.attempt, request.received, request.sent, exported)
+    expected = client_proof(terms, request.attempt, request.received, request.sent, exported, request.drain)
     proved = same(expected, request.proof)
     bound = terms.binding is Binding.NONE or exported != b""
     if known is None or not proved or not bound:
@@ -66,30 +66,52 @@ def judge(known: Session | Tombstone | None, request: ResumeRequest, exported: b
         return Refused(Refusal.ENDED, known.receiver.received)
     if request.attempt <= known.attempt:
         return Refused(Refusal.STALE)
-    if not known.sender.covers(request.received) or request.sent > known.receiver.arrived:
+    # With DRAIN the old link goes on acknowledging, and may be faster than this request.
+    covered = known.sender.covers(request.received) or (drains(known, request) and request.received <= known.sender.sent)
+    if not covered or request.sent > known.receiver.arrived:
         return Refused(Refusal.BEHIND, known.receiver.received)
     if known.delivered or (known.state in (State.DRAINING, State.WAITING) and request.received == known.sender.end):
         return Refused(Refusal.ENDED, known.receiver.received)
     return None
 
 
-def grant(session: Session, request: ResumeRequest, exported: bytes, now: float) -> Resumed:
+def grant(session: Session, request: ResumeRequest, exported: bytes, now: float, standing: bool = False) -> Resumed:
     """
-    Hand the session to the link that asked.  The old link must have been detached before.
+    Hand the session to the link that asked.  The old link must have been detached before, but where it is L{drains}.
 
-    @return: the answer; the server's octets from C{request.received} on, and the client's literal, follow by themselves.
+    @param standing: the old link stands, and both sides go on reading it.
+    @return: the answer; the server's octets from C{request.received} on, or from the answer's C{start}, and the client's
+        literal, follow by themselves.
     """
-    session.attempt = request.attempt
+    session.attempt = session.granted = request.attempt
     if session.terms.binding is Binding.NONE:
         exported = b""
-    count = session.receiver.resume()
-    session.attach(now, request.received)
-    proof = server_proof(session.terms, request.attempt, request.received, request.sent, exported, count)
+    start: int | None = None
+    if standing:
+        count = session.receiver.arrived
+        session.succeed(now, request.received, count)
+        start = session.sender.sent
+    else:
+        count = session.receiver.resume()
+        session.attach(now, request.received)
+    proof = server_proof(session.terms, request.attempt, request.received, request.sent, exported, count, start)
+    if standing:
+        return Resumed(count, proof, start)  # what the literal might have comes by the old link
     new = b"" if count < request.sent else request.literal[count - request.sent :]  # never with a gap before it
     session.receiver.skipped += len(request.literal) - len(new)
     if new and session.state is State.LIVE:
         session.receiver.arrive(new[: session.terms.window])
     return Resumed(count, proof)
+
+
+def drains(session: Session, request: ResumeRequest) -> bool:
+    """
+    Whether a RESUME that was let pass says DRAIN to a session that can do so: it is on the very link that the client means
+    (another may have been granted without the client's hearing of it), and has no slow inner end.
+    """
+    if request.drain != session.granted or not session.attached or session.moving:
+        return False
+    return session.receiver.waiting <= session.receiver.window
 
 
 class ResumeFailed(Exception):
@@ -103,11 +125,15 @@ class Attempt:
     The client's side of one RESUME, from request to answer.
     """
 
-    def __init__(self, session: Session, exported: bytes, literal_most: int, repeat_most: int) -> None:
+    def __init__(
+        self, session: Session, exported: bytes, literal_most: int, repeat_most: int, *, drain: bool = False
+    ) -> None:
         """
         @param exported: the exporter's octets of the new link.
         @param literal_most: octets that may travel in the first flight; 0 while the old link may still be gone back to.
         @param repeat_most: octets sent before and not acknowledged that may travel again without asking first.
+        @param drain: the old link works, and is read and written on until the server has granted, and read on until it has
+            brought everything.
         @raise ResumeFailed: the old link still stands, and the inner end is too slow to take another one meanwhile.
         """
         if session.attached and session.receiver.waiting > session.receiver.window:
@@ -122,8 +148,9 @@ class Attempt:
             literal = sender.take(literal_most)
         sent = sender.acknowledged
         received = session.receiver.arrived
-        proof = client_proof(session.terms, session.attempt, received, sent, self._exported)
-        self.request = ResumeRequest(session.terms.session_id, session.attempt, received, sent, proof, literal)
+        old = session.granted if drain else None
+        proof = client_proof(session.terms, session.attempt, received, sent, self._exported, old)
+        self.request = ResumeRequest(session.terms.session_id, session.attempt, received, sent, proof, literal, old)
 
     def verify(self, answer: Resumed) -> None:
         """
@@ -134,25 +161,37 @@ class Attempt:
         request = self.request
         terms = self._session.terms
         expected = server_proof(
-            terms, request.attempt, request.received, request.sent, self._exported, answer.received
+            terms, request.attempt, request.received, request.sent, self._exported, answer.received, answer.start
         )
         if not same(expected, answer.proof):
             raise ResumeFailed("the server could not prove that it holds the session")
         if request.attempt != self._session.attempt:
             raise ResumeFailed("a later attempt is under way")
-        if self._session.receiver.arrived != request.received:
+        start = request.received
+        if answer.start is not None:
+            if request.drain is None:
+                raise ResumeFailed("the server reads the old link on, which was not asked for")
+            if not self._session.attached:
+                raise ResumeFailed("the old link was lost before it had brought everything")
+            start = answer.start
+        if not request.received <= self._session.receiver.arrived <= start <= request.received + terms.window:
             raise ResumeFailed("octets arrived by the old link, or were given up, since this resume was asked for")
         if not self._session.sender.covers(answer.received):
             raise ResumeFailed(f"the server says that it has {answer.received} octets, which cannot be")
 
     def granted(self, answer: Resumed, now: float) -> None:
         """
-        Go on with the new link; the old one, if it still was attached, is detached.
+        Go on with the new link; the old one, if it still was attached, is detached, or where the answer has a C{start} it is the
+        former one from now on.
 
         @raise ResumeFailed: as L{verify}; nothing was changed.
         """
         self.verify(answer)
         request = self.request
+        self._session.granted = request.attempt
+        if answer.start is not None:
+            self._session.succeed(now, answer.received, request.received)
+            return
         if self._session.attached:
             self._session.detach(now)
         self._session.receiver.resume()

@@ -5,6 +5,7 @@ A session begins when START was granted and knows nothing of what came before.  
 
 - At most one link at a time.  L{Session.attach} and L{Session.detach} come in turn; what belongs to a link (its frame reader,
   a PING that waits, the limit of its first DATA) is made anew by every C{attach}, so nothing of a dead link can hurt the next.
+  Only in a planned move (L{Session.succeed}) there is a second one for a while: the former, which is read to its end, MOVED.
 - L{TRANSITIONS} is the whole of the state machine.  An input that is not in the table is a bug of the caller.
 - Time is handed in, as seconds of one monotonic clock.  L{Session.deadline} is the next moment at which L{Session.tick} has
   something to do: the caller needs exactly one timer.
@@ -63,6 +64,7 @@ class Session:
     One side of one session.  It begins L{PARKED<State.PARKED>}: the link on which START was granted is attached first.
 
     @ivar attempt: the number of the last RESUME that was granted (server) or tried (client).
+    @ivar granted: the number of the last RESUME that was granted as far as this side knows; 0 before the first.
     @ivar heard_at: when octets came in last, or a link was attached.
     @ivar answered_at: when octets came in first after the last PING that was answered.
     """
@@ -72,6 +74,7 @@ class Session:
         "_closing",
         "_end_said",
         "_first",
+        "_former",
         "_grace_at",
         "_limits",
         "_patience",
@@ -83,6 +86,7 @@ class Session:
         "_silence",
         "answered_at",
         "attempt",
+        "granted",
         "heard_at",
         "peer_ended",
         "receiver",
@@ -102,7 +106,7 @@ class Session:
         self.terms = terms
         self._limits = limits
         self.state = State.PARKED
-        self.attempt = 0
+        self.attempt = self.granted = 0
         self.heard_at = self.answered_at = now
         self.sender = Sender(terms.window)
         self.receiver = Receiver(terms.window)
@@ -115,6 +119,7 @@ class Session:
 
     def _forget_link(self) -> None:
         self._reader = None
+        self._former: FrameReader | None = None
         self._end_said = False
         self._first = False
         self._ping = 0
@@ -150,6 +155,38 @@ class Session:
         self._first = resumed_at is not None
         self._grace_at = None if self._closing is None else now + self._limits.linger
 
+    def succeed(self, now: float, acknowledged: int, promised: int) -> None:
+        """
+        Another link carries the session from now on, in a planned move.  Our stream goes on behind what was put on the former
+        one, and what the peer has put there is still to be read, before anything of the new one.
+
+        @param acknowledged: the peer's count of our octets, which it has named for this move: these are released.
+        @param promised: our count of the peer's octets that was named to it.
+        """
+        if acknowledged > self.sender.sent:
+            self.sender.rewind(acknowledged)
+        else:
+            self.sender.acknowledge(acknowledged)
+        self.receiver.promise(promised)
+        self._former, self._reader = self._reader, FrameReader(self._limits.frame_limit)
+        self._first = True
+        self._ping_due = False
+        self._ping_at = None
+        self.heard_at = now
+
+    @property
+    def moving(self) -> bool:
+        """
+        Whether there is a former link that is still read.
+        """
+        return self._former is not None
+
+    def former_ended(self) -> None:
+        """
+        The former link has brought everything.
+        """
+        self._former = None
+
     @property
     def first_data_due(self) -> bool:
         """
@@ -167,13 +204,14 @@ class Session:
             self.receiver.trim()
         self._grace_at = now + (self.terms.grace if self.state is State.PARKED else self._limits.linger)
 
-    def receive(self, octets: bytes, now: float) -> list[Event]:
+    def receive(self, octets: bytes, now: float, former: bool = False) -> list[Event]:
         """
-        Octets came in on the present link.  Data among them waits for L{next_delivery}.
+        Octets came in on the present link, or on the former one (L{succeed}).  Data among them waits for L{next_delivery}.
 
         @raise LinkError: they break the rules.  What came in the same chunk may be lost with the link; it is not counted.
         """
-        if self._reader is None:
+        reader = self._former if former else self._reader
+        if reader is None:
             return []
         events: list[Event] = []
         self.heard_at = now
@@ -182,7 +220,7 @@ class Session:
             self._ping_at = None  # whatever it is, it is a sign of life; the PONG may stand behind much data
             events.append(Answered())
         try:
-            for frame in self._reader.feed(octets):
+            for frame in reader.feed(octets):
                 if frame.type is FrameType.DATA:
                     if self.peer_ended is not None:
                         raise LinkError("data after END")

@@ -289,6 +289,12 @@ class Receiver:
         self._base = self.arrived
         return self.arrived
 
+    def promise(self, offset: int) -> None:
+        """
+        The peer was told that so much has arrived, and may send a window beyond it.
+        """
+        self._base = max(self._base, offset)
+
     def clear(self) -> None:
         """
         Forget what was not handed on; the counts of what was stay, for a tombstone.

@@ -82,6 +82,20 @@ class BaseLink(Protocol):
         if not self._pumping:
             self._close()
 
+    def stand_by(self) -> None:
+        """
+        @see: L{Link<mem_continuity.layer.roles.Link.stand_by>}
+        """
+        if not self._lost:
+            self._wire.pauseProducing()
+
+    def read_on(self) -> None:
+        """
+        @see: L{Link<mem_continuity.layer.roles.Link.read_on>}
+        """
+        if not self._lost:
+            self._wire.resumeProducing()
+
     def _close(self) -> None:
         if self._lost or self._finishing:
             return

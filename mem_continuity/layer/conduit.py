@@ -5,7 +5,9 @@ Invariants:
 
 - Only the present link is listened to.  Every callback of a link names itself; one that is not the present link any more is
   ignored, so late octets of a displaced link reach neither the inner end nor a counter.
-- A link is exchanged in one synchronous step: fence the old link, fix the counts, attach the new one.
+- A link is exchanged in one synchronous step: fence the old link, fix the counts, attach the new one.  In a planned move it is
+  succeeded instead: what is written goes by the new link at once, and that is read when the former one has brought MOVED.  A
+  former link that ends before has left a gap: then the new one goes, too, and the next RESUME fills it.
 - There is at most one timer, set to the session's next deadline or earlier.
 - The inner protocol learns of its end once, through its transport, whatever ends first.
 - While a link stands, what it cannot take at once waits in the session and not in the link's own buffer; the producer is
@@ -20,9 +22,11 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mem_continuity.core.frames import FrameType, encode
 from mem_continuity.core.session import LinkError, Session
 from mem_continuity.core.states import Answered, Delivered, Event, GraceOver, Moved, PeerEnded, ProbeFailed, State
 from mem_continuity.layer.roles import Link, Owner
+from mem_continuity.layer.succession import Succession
 from mem_continuity.layer.transport import VirtualTransport
 
 _ENOUGH = 16 * 1024
@@ -55,6 +59,9 @@ class Conduit:
         self._spacing = False
         self._retiring = False
         self._last: ITransport | None = None
+        self._succession: Succession | None = None
+        self._anticipating = False
+        self._moved_early = False
 
     # Links
 
@@ -75,6 +82,7 @@ class Conduit:
         @return: the link that had it, to be told so.
         """
         old = self.link
+        self._forget_former()
         if old is not None:
             old.fence()
             self.link = None
@@ -86,6 +94,75 @@ class Conduit:
         self._inner.link_changed()
         return old
 
+    # Planned moves
+
+    @property
+    def moving(self) -> bool:
+        """
+        Whether the link before is still read.
+        """
+        return self.session.moving
+
+    def anticipate(self, wanted: bool) -> None:
+        """
+        Another link is asked for, with DRAIN: a MOVED on the present one, which may be faster than the answer, does not end it
+        yet.
+
+        @param wanted: false when the answer has come, or does not.
+        """
+        self._anticipating = wanted
+        early, self._moved_early = self._moved_early, False
+        if early and not wanted:
+            self._moved()
+
+    def succeed(self, link: Link, commit: Callable[[], None], quiet: float, most: float) -> None:
+        """
+        Give the session to another link, and read the present one to its end, the peer's MOVED.
+
+        @param commit: as in L{exchange}.
+        @param quiet: seconds in which nothing comes by the former link, and it is given up.
+        @param most: seconds for all of it.
+        """
+        former = self.link
+        assert former is not None
+        former.transport.write(encode(FrameType.MOVED))
+        commit()
+        self.handovers += 1
+        self._take(link)
+        if self._moved_early:
+            self._moved_early = False
+            self.session.former_ended()
+            former.left()
+        else:
+            self._succession = Succession(former, self._clock, quiet, most, self._former_failed)
+            link.stand_by()
+        self._inner.link_changed()
+
+    def _former_ended(self) -> None:
+        succession, self._succession = self._succession, None
+        assert succession is not None
+        succession.stop()
+        self.session.former_ended()
+        succession.former.left()
+        link = self.link
+        if link is not None:
+            link.read_on()
+            if succession.ahead:
+                self.link_received(link, succession.ahead)
+
+    def _former_failed(self, why: str) -> None:
+        self._forget_former()
+        if self.link is not None:
+            self.link.drop(why)
+
+    def _forget_former(self) -> None:
+        succession, self._succession = self._succession, None
+        self._moved_early = False
+        if succession is not None:
+            succession.stop()
+            succession.former.fence()
+            succession.former.finish()
+
     def _take(self, link: Link) -> None:
         self.link = link
         self._spacing = False
@@ -95,17 +172,24 @@ class Conduit:
         """
         Octets came in on a link.
         """
-        if link is not self.link:
+        succession = self._succession
+        former = succession is not None and link is succession.former
+        if succession is not None:
+            if not former:
+                succession.ahead += octets if link is self.link else b""  # it stands by; this was being read
+                return
+            succession.heard()
+        elif link is not self.link:
             return
         now = self._clock.seconds()
         fault: LinkError | None = None
         events: list[Event] = []
         try:
-            events = self.session.receive(octets, now)
+            events = self.session.receive(octets, now, former)
         except LinkError as error:
             fault = error
         self.deliver()
-        if link is not self.link:
+        if succession is not self._succession or (link is not self.link and not former):
             return
         if fault is not None:
             self._log.warn(
@@ -113,7 +197,7 @@ class Conduit:
             )
             link.drop(str(fault))
             return
-        self._handle(events)
+        self._handle(events, former)
         self.flush()
 
     def link_flow(self, link: Link) -> None:
@@ -127,8 +211,12 @@ class Conduit:
         """
         A link is gone.  When it was the present one the session is parked, or over if nothing was left to say.
         """
+        if self._succession is not None and link is self._succession.former:
+            self._former_failed("the link before it was lost before it had brought everything")
+            return
         if link is not self.link:
             return
+        self._forget_former()
         self.link = None
         self._detach()
 
@@ -209,18 +297,17 @@ class Conduit:
             ready = not self.link.congested and not sender.queued
         self._inner.flow(ready)
 
-    def _handle(self, events: list[Event]) -> None:
+    def _handle(self, events: list[Event], former: bool = False) -> None:
         for event in events:
             if isinstance(event, Delivered):
                 self._over()
             elif isinstance(event, Moved):
-                link, self.link = self.link, None
-                if link is not None:
-                    link.fence()
-                    link.finish()
-                if self.session.attached:
-                    self.session.detach(self._clock.seconds())
-                self._owner.session_moved()
+                if former:
+                    self._former_ended()
+                elif self._anticipating:
+                    self._moved_early = True
+                else:
+                    self._moved()
             elif isinstance(event, ProbeFailed) and self.link is not None:
                 self._log.info("Session {session}: no sign of life, its link is dropped", session=self._name)
                 self.link.drop("no answer to PING")
@@ -228,6 +315,15 @@ class Conduit:
                 self._owner.session_grace_over()
             elif isinstance(event, (PeerEnded, Answered)):
                 continue  # END is acted on in deliver, behind the data before it
+
+    def _moved(self) -> None:
+        link, self.link = self.link, None
+        if link is not None:
+            link.fence()
+            link.finish()
+        if self.session.attached:
+            self.session.detach(self._clock.seconds())
+        self._owner.session_moved()
 
     # Ends
 
@@ -240,6 +336,7 @@ class Conduit:
     def _over(self, failure: Failure | None = None) -> None:
         if self.session.state is State.ENDED:
             return
+        self._forget_former()
         link, self.link = self.link, None
         self.session.end()
         self._cancel()

@@ -76,6 +76,21 @@ class Link(Protocol):
         Close once everything is out.
         """
 
+    def stand_by(self) -> None:
+        """
+        Read nothing until L{read_on}: a former link has to bring what stands before it.
+        """
+
+    def read_on(self) -> None:
+        """
+        The former link has brought everything.
+        """
+
+    def left(self) -> None:
+        """
+        This was the former link, and the peer's MOVED has come: nothing more comes, and nothing more is sent.
+        """
+
 
 class Owner(Protocol):
     """

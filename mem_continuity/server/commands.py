@@ -34,7 +34,7 @@ from mem_continuity.core.handshake import (
     parse_resume,
     parse_start,
 )
-from mem_continuity.core.resumption import grant, judge
+from mem_continuity.core.resumption import drains, grant, judge
 from mem_continuity.core.session import Session
 from mem_continuity.core.states import State
 from mem_continuity.directory.record import ClientID
@@ -210,12 +210,18 @@ def _commit(link: ServerLink, tag: bytes, request: ResumeRequest, exported: byte
     conduit = served.conduit
     answers: list[Resumed] = []
 
+    standing = drains(conduit.session, request)
+    old: object = None
+
     def attach() -> None:
-        answers.append(grant(conduit.session, request, exported, link.hub.clock.seconds()))
+        answers.append(grant(conduit.session, request, exported, link.hub.clock.seconds(), standing))
 
     link.unbind()
     rest, _ = link.become_framed(served)
-    old = conduit.exchange(link, attach)
+    if standing:
+        conduit.succeed(link, attach, link.hub.policy.drain, link.hub.policy.drain)
+    else:
+        old = conduit.exchange(link, attach)
     table.unpark(served)
     table.counts["handovers"] += 1
     link.answer(tag, b"OK", format_resumed(answers[0]) + b" resumed")

@@ -191,11 +191,11 @@ class ServerLink(BaseLink):
         super().connectionLost(reason)
         self._cancel_binding()
         served = self.served
-        if served is None or served.link is not self:
+        if served is None:
             return
         if served.conduit is not None:
             served.conduit.link_lost(self)
-        else:
+        elif served.link is self:
             served.link_lost(reason)
 
     # The preamble
@@ -346,6 +346,16 @@ class ServerLink(BaseLink):
         self.mode = Mode.FENCED
         self.transport.write(encode(FrameType.MOVED))
         self.finish()
+
+    def left(self) -> None:
+        """
+        @see: L{Link<mem_continuity.layer.roles.Link.left>}; the client closes it, when it has read to the end.  Were it closed
+        here, a reset could take with it what is on its way.
+        """
+        self.mode = Mode.FENCED
+        if not self._lost and not self._finishing:
+            self._stop_deadline()
+            self._deadline = self.hub.clock.callLater(self.hub.policy.drain, self.abort)
 
     def suspect(self) -> None:
         """

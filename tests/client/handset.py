@@ -35,6 +35,12 @@ class Gate:
         self._clock = site.clock
         self._endpoint = MemoryEndpoint(site)
 
+    def silent_from_now(self) -> None:
+        """
+        Connections by this path come about, but nothing that is said on them is answered.
+        """
+        self._endpoint.silent = True
+
     def strip_tls(self) -> None:
         """
         From now on the connections by this path have no TLS.

@@ -220,6 +220,65 @@ class SwitchTests(SynchronousTestCase):
         return waiting
 
 
+class HintTests(SynchronousTestCase):
+    """
+    The networks change while a link is sought, or asked.
+    """
+
+    def test_another_network_comes_while_the_old_one_is_in_doubt(self) -> None:
+        """
+        The only path has fallen silent, and the connection that was begun by it hangs: it is not waited for.
+        """
+        handset = Handset()
+        xg = handset.endpoint.paths.pop()
+        roamer = handset.begin()
+        handset.wire("wlan").silence()
+        handset.gates["wlan"].mode = "black"
+        answers: list[object] = []
+        handset.client.noop().addBoth(answers.append)
+        handset.sleep(1.0)
+        self.assertEqual((roamer.phase, len(handset.gates["wlan"].tries)), (Phase.LIVE, 2))
+        handset.endpoint.paths.append(xg)
+        roamer.network_changed()
+        handset.site.settle()
+        self.assertEqual((roamer.path, len(answers), handset.gates["wlan"].cancelled), ("xg", 1, 1))
+
+    def test_a_network_is_lost_while_a_link_on_it_is_asked(self) -> None:
+        handset = Handset()
+        roamer = handset.begin()
+        wlan = handset.endpoint.paths.pop(0)
+        handset.gates["xg"].silent_from_now()
+        handset.wire("wlan").cut()
+        handset.sleep(0.5)
+        self.assertIs(roamer.phase, Phase.AWAY)
+        handset.endpoint.paths[:] = [wlan]
+        roamer.network_changed()
+        handset.sleep(0.5)
+        self.assertEqual((roamer.phase, roamer.path), (Phase.LIVE, "wlan"))
+
+    def test_another_network_comes_while_a_link_is_asked(self) -> None:
+        handset = Handset()
+        roamer = handset.begin()
+        wlan = handset.endpoint.paths.pop(0)
+        handset.gates["xg"].silent_from_now()
+        handset.wire("wlan").cut()
+        handset.sleep(0.5)
+        handset.endpoint.paths.append(wlan)
+        roamer.network_changed()
+        handset.sleep(0.5)
+        self.assertEqual((roamer.phase, roamer.path), (Phase.LIVE, "wlan"))
+
+    def test_nobody_tells_while_a_link_is_asked(self) -> None:
+        handset = Handset(answer_doubt=2.0)
+        roamer = handset.begin()
+        handset.gates["wlan"].silent_from_now()
+        handset.wire("wlan").cut()
+        handset.sleep(1.9)
+        self.assertIs(roamer.phase, Phase.AWAY)
+        handset.sleep(0.5)
+        self.assertEqual((roamer.phase, roamer.path), (Phase.LIVE, "xg"))
+
+
 class ReserveTests(SynchronousTestCase):
     """
     A link stands ready.

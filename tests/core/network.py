@@ -63,11 +63,16 @@ class Link:
 class Side:
     """
     One side with its inner end.
+
+    @ivar former: in a planned move, the link before, which is still read.
+    @ivar ahead: what has come by the present link meanwhile.
     """
 
     name: str
     session: Session
     link: Link | None
+    former: Link | None = None
+    ahead: bytes = b""
     wrote: int = 0
     got: int = 0
     events: list[Event] = field(default_factory=list)

@@ -144,6 +144,189 @@ class CourseTests(SynchronousTestCase):
         world.settle()
         self.assert_exact(world)
 
+    def test_an_old_link_that_works_is_read_to_its_end(self) -> None:
+        """
+        Nothing is sent again in either direction, whatever comes first: the answer, what the old link still brings, or a part.
+        """
+        for size in (0, 1, 3000):
+            for first in (0, 500, 1700, EVERYTHING):
+                with self.subTest(size=size, first=first):
+                    world = World()
+                    old = world.links[0]
+                    for side in world.sides.values():
+                        world.write(side, size)
+                        world.pump(side)
+                    link = world.attempt(drain=True)
+                    world.write(world.client, 50)
+                    world.pump(world.client)  # by the old link
+                    world.move(link, "server")
+                    self.assertIs(world.server.link, link)
+                    for side in world.sides.values():
+                        world.write(side, 2000)
+                        world.pump(side)
+                    world.move(old, "client", first)
+                    world.move(link, "client")
+                    self.assertIs(world.client.link, link)
+                    world.write(world.client, 50)
+                    world.pump(world.client)  # by the new one
+                    world.move(link, "server")
+                    world.move(old, "server", first)
+                    world.move(old, "client")
+                    world.move(old, "server")
+                    self.assertEqual((world.client.former, world.server.former), (None, None))
+                    world.settle()
+                    self.assert_exact(world)
+                    self.assertEqual((world.grants, world.drains, world.lost_tries), (1, 1, 0))
+                    for side in world.sides.values():
+                        self.assertEqual(side.session.sender.taken, side.wrote)
+
+    def test_a_move_does_not_stand_still(self) -> None:
+        """
+        A command that is written while another link is asked for is answered by the time of one round trip.
+        """
+        world = World()
+        old = world.links[0]
+        link = world.attempt(drain=True)
+        world.write(world.client, 10)
+        world.pump(world.client)
+        world.move(link, "server")
+        world.move(old, "server", 14)
+        world.deliver(world.server)
+        self.assertEqual(world.server.got, 10)
+        world.write(world.server, 20)
+        world.pump(world.server)
+        world.move(old, "client")
+        world.move(link, "client")
+        world.deliver(world.client)
+        self.assertEqual((world.client.got, world.drains), (20, 1))
+        world.settle()
+        self.assert_exact(world)
+
+    def test_acknowledgements_are_faster_than_the_request(self) -> None:
+        """
+        They say more than the count that it names.
+        """
+        world = World()
+        world.write(world.server, 900)
+        world.pump(world.server)
+        link = world.attempt(drain=True)
+        world.move(world.links[0], "client")
+        world.deliver(world.client)
+        world.advance(1.0)
+        world.pump(world.client)
+        world.move(world.links[0], "server")
+        self.assertEqual(world.server.session.sender.acknowledged, 900)
+        world.move(link, "server")
+        world.move(link, "client")
+        self.assertEqual((world.client.link, world.drains), (link, 1))
+        world.settle()
+        self.assert_exact(world)
+
+    def test_an_old_link_that_dies_while_it_is_read(self) -> None:
+        """
+        The new one is of no use then, for octets are missing before it; the next brings them.
+        """
+        for place in range(0, 900, 100):
+            for name in ("client", "server"):
+                world = World()
+                old = world.links[0]
+                side = world.sides[name]
+                world.write(world.other(side), 900)
+                world.pump(world.other(side))
+                link = world.attempt(drain=True)
+                world.move(link, "server")
+                world.move(link, "client")
+                for one in world.sides.values():
+                    world.write(one, 900)
+                    world.pump(one)
+                world.move(link, "server")
+                world.move(link, "client")
+                world.move(old, name, place)
+                old.die()
+                world.notice(side)
+                self.assertEqual((side.link, world.drains), (None, 1))
+                world.settle()
+                self.assert_exact(world)
+                self.assertEqual(world.grants, 2)
+
+    def test_the_end_of_the_old_link_is_faster_than_the_answer(self) -> None:
+        world = World()
+        old = world.links[0]
+        world.write(world.server, 900)
+        world.pump(world.server)
+        link = world.attempt(drain=True)
+        world.move(link, "server")
+        world.move(old, "client")
+        self.assertTrue(world.moved_early)
+        world.write(world.client, 30)
+        world.pump(world.client)
+        world.move(link, "client")
+        self.assertEqual((world.client.link, world.client.former), (link, None))
+        world.settle()
+        self.assert_exact(world)
+        self.assertEqual((world.grants, world.drains), (1, 1))
+
+    def test_the_answer_is_lost_when_the_old_link_has_ended(self) -> None:
+        world = World()
+        link = world.attempt(drain=True)
+        world.move(link, "server")
+        world.move(world.links[0], "client")
+        link.die()
+        world.notice(world.client)
+        world.give_up()
+        self.assertIsNone(world.client.link)
+        world.settle()
+        self.assert_exact(world)
+        self.assertEqual(world.grants, 2)
+
+    def test_an_old_link_that_is_dead_at_the_server_only(self) -> None:
+        """
+        Then nothing comes by it, and the new one goes on where the client is.
+        """
+        world = World()
+        world.write(world.server, 900)
+        world.pump(world.server)
+        world.drop(world.server)
+        link = world.attempt(drain=True)
+        world.write(world.client, 90)
+        world.pump(world.client)  # into the void
+        world.links[0].pipes["client"].clear()
+        world.move(link, "server")
+        world.move(link, "client")
+        self.assertEqual((world.client.link, world.drains), (link, 0))
+        world.settle()
+        self.assert_exact(world)
+
+    def test_scenario_10_a_planned_switch_cut_at_every_octet(self) -> None:
+        """
+        The old link dies at each octet that it brings or takes, before, while and after another one is asked for.
+        """
+
+        def switched(world: World) -> None:
+            world.write(world.server, 60)
+            world.flow()
+            world.write(world.server, 60)
+            world.write(world.client, 20)
+            world.pump(world.server)
+            world.pump(world.client)
+            link = world.attempt(drain=True)
+            world.move(link, "server")
+            for side in world.sides.values():
+                world.write(side, 60)
+                world.pump(side)
+            world.move(link, "client")
+            world.flow()
+            world.flow()
+
+        place, cut = 1, True
+        while cut and place < 1000:
+            world, cut = cut_at(switched, place)
+            self.assert_exact(world)
+            self.assertEqual((world.client.wrote, world.server.wrote), (80, 180))
+            place += 1
+        self.assertGreater(place, 200)
+        self.assertEqual((world.grants, world.drains), (1, 1))
+
     def test_scenario_08_the_answer_to_a_resume_is_lost(self) -> None:
         for size in (0, 100, 5000):
             world = World()

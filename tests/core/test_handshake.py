@@ -58,6 +58,7 @@ requests = st.builds(
     st.integers(0, MOST_OFFSET - 100),
     proofs,
     st.binary(max_size=100),
+    st.one_of(st.none(), st.integers(0, 2**32 - 1)),
 )
 words = st.one_of(
     st.binary(max_size=40).filter(lambda word: b" " not in word),
@@ -96,7 +97,7 @@ class RoundTripTests(SynchronousTestCase):
         self.assertEqual(rest, request.literal + b"\r\n")
         self.assertEqual(parse_resume(arguments, rest[:-2]), request)
 
-    @given(st.builds(Resumed, offsets, proofs))
+    @given(st.builds(Resumed, offsets, proofs, st.one_of(st.none(), offsets)))
     def test_resumed(self, resumed: Resumed) -> None:
         self.assertEqual(parse_answer(True, code_words(format_resumed(resumed))), resumed)
 
@@ -194,7 +195,11 @@ class JunkTests(SynchronousTestCase):
             self.assert_junk(text, parse_resume, bad, b"")
         self.assert_junk("RESUME takes", parse_resume, good, None)
         self.assert_junk("RESUME takes", parse_resume, good[:-1], b"")
-        self.assert_junk("RESUME takes", parse_resume, [*good, b"1"], b"")
+        for more in ([b"DRAIN"], [b"1"], [b"DRAIN", b"1", b"1"]):
+            self.assert_junk("RESUME takes", parse_resume, [*good, *more], b"")
+        self.assert_junk("DRAIN or nothing", parse_resume, [*good, b"WHAT", b"1"], b"")
+        self.assert_junk("old link", parse_resume, [*good, b"DRAIN", b"x"], b"")
+        self.assertEqual(parse_resume([*good, b"drain", b"0"], b"").drain, 0)
         good[3] = b"%d" % (MOST_OFFSET - 4)
         self.assertEqual(parse_resume(good, b"1234").sent, MOST_OFFSET - 4)
         self.assert_junk("beyond the last offset", parse_resume, good, b"12345")
@@ -206,10 +211,11 @@ class JunkTests(SynchronousTestCase):
             self.assert_junk("number", parse_answer, False, [name])
             self.assert_junk("number", parse_answer, False, [name, b"x"])
             self.assert_junk("number", parse_answer, False, [name, b"1", b"2"])
-        for words_given in ([], [b"1"], [b"1", b"AAAA", b"2"]):
-            self.assert_junk("count and a proof", parse_answer, True, words_given)
+        for words_given in ([], [b"1"], [b"1", b"AAAA", b"2", b"3"]):
+            self.assert_junk("a count, a proof", parse_answer, True, words_given)
         self.assert_junk("count", parse_answer, True, [b"-1", b"AAAA"])
         self.assert_junk("proof", parse_answer, True, [b"1", b"!"])
+        self.assert_junk("offset", parse_answer, True, [b"1", b"AAAA", b"-2"])
 
     def test_graft(self) -> None:
         for junk in ([b"x"], [b"node1.abcdefgh", b"node1.abcdefgh"], [b""]):
@@ -248,6 +254,15 @@ class ProofTests(SynchronousTestCase):
         self.assertNotEqual(client, server)
         self.assertEqual((len(client), len(server)), (32, 32))
         self.assertEqual(both_proofs(value), (client, server))
+
+    @given(values, st.one_of(st.none(), offsets), st.one_of(st.none(), offsets))
+    def test_how_the_old_link_ends_is_proved(self, value: Values, one: int | None, other: int | None) -> None:
+        assume(one != other)
+        key, session_id, binding, attempt, received, sent, count, exported = value
+        agreed = Terms(session_id, key, 1, 1, binding)
+        client = {client_proof(agreed, attempt, received, sent, exported, drain) for drain in (one, other)}
+        server = {server_proof(agreed, attempt, received, sent, exported, count, start) for start in (one, other)}
+        self.assertEqual(len(client | server), 4)
 
     def test_octets_cannot_move_from_one_field_to_the_next(self) -> None:
         agreed = terms(binding=Binding.NONE)

@@ -101,13 +101,13 @@ class TwoSidesMachine(RuleBasedStateMachine):
                 world.pump(writer)
                 world.move(world.links[-1], world.other(writer).name)
 
-    @rule()
-    def attempt(self) -> None:
-        self.world.attempt()
+    @rule(drain=st.booleans())
+    def attempt(self, drain: bool) -> None:
+        self.world.attempt(drain)
 
-    @rule(ask=amounts, answer=amounts)
-    def attempt_and_be_answered(self, ask: int, answer: int) -> None:
-        link = self.world.attempt()
+    @rule(ask=amounts, answer=amounts, drain=st.booleans())
+    def attempt_and_be_answered(self, ask: int, answer: int, drain: bool) -> None:
+        link = self.world.attempt(drain)
         self.world.move(link, "server", ask)
         self.world.move(link, "client", answer)
 
@@ -119,18 +119,20 @@ class TwoSidesMachine(RuleBasedStateMachine):
         for place in answers:
             self.world.move(links[place], "client")
 
-    @rule(late=amounts, late_too=amounts)
-    def switch_while_the_old_link_is_busy(self, late: int, late_too: int) -> None:
+    @rule(late=amounts, late_too=amounts, drain=st.booleans())
+    def switch_while_the_old_link_is_busy(self, late: int, late_too: int, drain: bool) -> None:
         world = self.world
         old = world.client.link
         for side in world.sides.values():
             world.pump(side)
-        link = world.attempt()
+        link = world.attempt(drain)
         if old is not None:
             world.move(old, "client", late)
             world.move(old, "server", late_too)
         world.move(link, "server")
         world.move(link, "client")
+        if old is not None:
+            world.move(old, "client", late_too)
 
     @rule()
     def give_up(self) -> None:
@@ -228,10 +230,10 @@ class TwoSidesTests(SynchronousTestCase):
             lambda: machine.stream(random.choice(NAMES), random.choice(some)): 10,
             lambda: machine.pump(random.choice(NAMES), random.choice([1, 3])): 4,
             lambda: machine.move(random.randrange(4), random.choice(NAMES), random.choice(some)): 6,
-            lambda: machine.attempt_and_be_answered(random.choice(some), random.choice(some)): 4,
+            lambda: machine.attempt_and_be_answered(random.choice(some), random.choice(some), random.random() < 0.5): 4,
             lambda: machine.attempt_twice_at_once(random.random() < 0.5, random.choice([[0, 1], [1, 0]])): 1,
-            lambda: machine.switch_while_the_old_link_is_busy(random.choice(some), random.choice(some)): 2,
-            machine.attempt: 1,
+            lambda: machine.switch_while_the_old_link_is_busy(random.choice(some), random.choice(some), random.random() < 0.7): 3,
+            lambda: machine.attempt(random.random() < 0.5): 1,
             machine.give_up: 1,
             lambda: machine.die(random.randrange(3)): 1,
             lambda: machine.notice(random.choice(NAMES)): 3,

@@ -9,6 +9,8 @@ What belongs to the Twisted side is done here as briefly as can be, and these ar
 - The client feeds its session from its current link alone.  While it waits for the answer to a RESUME it should not read
   the old link: what it named as received must still be true when the answer comes, or the try is lost
   (L{World.reads_on} does it nevertheless).
+- With DRAIN both sides go on with the old link until they know of the new one, end it with MOVED there, and read it up to the
+  other's MOVED before they take anything from the new link.  A former link that is lost before takes the new one with it.
 - Only the answer to the client's latest try counts.
 - A L{LinkError} ends the link, and the session goes on.
 
@@ -32,7 +34,7 @@ from mem_continuity.core.handshake import (
     parse_resume,
 )
 from mem_continuity.core.policy import Policy, RoamingPolicy
-from mem_continuity.core.resumption import Attempt, ResumeFailed, grant, judge
+from mem_continuity.core.resumption import Attempt, ResumeFailed, drains, grant, judge
 from mem_continuity.core.session import LinkError, Session
 from mem_continuity.core.states import Answered, Delivered, GraceOver, Moved, PeerEnded, ProbeFailed, State
 from tests.core.network import Link, Phase, Side
@@ -68,6 +70,8 @@ class World:
         for side in self.sides.values():
             side.session.attach(self.now)
         self.pending: Link | None = None
+        self.moved_early = False
+        self.drains = 0
         self.reads_on = False
         self.lost_tries = 0
         self.refusals: list[Refused] = []
@@ -124,7 +128,8 @@ class World:
         if link.phases[to] is Phase.LEFT:
             link.pipes[to].clear()  # this side does not read it any more: the fence
             return 0
-        if side is self.client and self.pending is not None and link is not self.pending and not self.reads_on:
+        asked = self.pending if side is self.client else None
+        if asked is not None and link is not asked and not self.reads_on and not self._drains(asked):
             return 0  # stands still until the answer is there
         octets = bytes(link.pipes[to][:most])
         if not octets:
@@ -138,24 +143,49 @@ class World:
         return len(octets)
 
     def _feed(self, side: Side, link: Link, octets: bytes) -> None:
-        assert link is side.link
         if not octets:
             return
+        former = link is side.former
+        if side.former is not None and not former:
+            side.ahead += octets
+            return
+        assert former or link is side.link
         try:
-            events = side.session.receive(octets, self.now)
+            events = side.session.receive(octets, self.now, former)
         except LinkError as fault:
             assert str(fault)
             self.drop(side)
             return
         side.events += events
         if any(isinstance(event, Moved) for event in events):
-            self.drop(side)
+            if former:
+                self._former_ended(side)
+            elif side is self.client and self.pending is not None and self._drains(self.pending):
+                self.moved_early = True
+            else:
+                self.drop(side)
+
+    @staticmethod
+    def _drains(link: Link) -> bool:
+        return link.attempt is not None and link.attempt.request.drain is not None
+
+    def _former_ended(self, side: Side) -> None:
+        assert side.former is not None and side.link is not None
+        side.former.phases[side.name] = Phase.LEFT
+        side.former = None
+        side.session.former_ended()
+        ahead, side.ahead = side.ahead, b""
+        self._feed(side, side.link, ahead)
 
     def drop(self, side: Side) -> None:
         """
         One side lets its link go.  The other learns of it later, or never.
         """
         if side.link is not None:
+            if side.former is not None:
+                side.former.phases[side.name] = Phase.LEFT
+                side.former, side.ahead = None, b""
+                self.lost_tries += side is self.client
             side.link.phases[side.name] = Phase.LEFT
             side.link = None
             side.session.detach(self.now)
@@ -164,7 +194,7 @@ class World:
         """
         One side finds out that its link is dead; the client also that the one it waits for is.
         """
-        if side.link is not None and side.link.dead:
+        if any(link is not None and link.dead for link in (side.link, side.former)):
             self.drop(side)
         if side is self.client and self.pending is not None and self.pending.dead:
             self.pending.phases["client"] = Phase.LEFT
@@ -177,12 +207,17 @@ class World:
         if self.pending is not None:
             self.pending.phases["client"] = Phase.LEFT
             self.pending = None
+        if self.moved_early:
+            self.moved_early = False
+            self.drop(self.client)
 
     # RESUME
 
-    def attempt(self) -> Link:
+    def attempt(self, drain: bool = False) -> Link:
         """
         The client tries a new link; with its old one still attached it is a planned switch.
+
+        @param drain: a planned switch for which the old link is read to its end.
         """
         session = self.client.session
         self.give_up()
@@ -194,7 +229,8 @@ class World:
         most = 0 if session.attached else policy.resume_literal
         before = snapshot(session.sender)
         link.planned = session.attached
-        link.attempt = Attempt(session, link.exported, most, policy.resume_repeat)
+        drain = drain and session.attached and self.client.former is None
+        link.attempt = Attempt(session, link.exported, most, policy.resume_repeat, drain=drain)
         if session.attached:
             assert snapshot(session.sender) == before, "a planned switch has touched the sender"
         assert len(link.attempt.request.literal) <= most
@@ -244,11 +280,16 @@ class World:
             link.put("client", b"r1 NO %b no\r\n" % format_refused(refused))
             return
         old = self.server.link
+        standing = drains(session, request)
         if old is not None:
-            self.drop(self.server)
+            if not standing:
+                self.drop(self.server)
             old.put("client", encode(FrameType.MOVED))
         had = session.receiver.arrived
-        resumed = grant(session, request, link.exported, self.now)
+        resumed = grant(session, request, link.exported, self.now, standing)
+        assert standing == (resumed.start is not None)
+        if standing:
+            self.server.former = old
         again = max(0, min(had, request.sent + len(request.literal)) - request.sent)
         assert again <= self.client_policy.resume_repeat, "too much was repeated with RESUME"
         self.repeated += again
@@ -274,6 +315,7 @@ class World:
             link.phases["client"] = Phase.LEFT
             return
         assert isinstance(answer, Resumed)
+        early, self.moved_early = self.moved_early, False
         try:
             link.attempt.granted(answer, self.now)
         except ResumeFailed as fault:
@@ -281,9 +323,20 @@ class World:
             assert self.reads_on or link.planned, f"an honest server was not believed: {fault}"
             self.lost_tries += 1
             link.phases["client"] = Phase.LEFT
+            if early:
+                self.drop(self.client)
             return
-        if self.client.link is not None:
-            self.client.link.phases["client"] = Phase.LEFT
+        old = self.client.link
+        if answer.start is not None:
+            assert old is not None
+            self.drains += 1
+            old.put("server", encode(FrameType.MOVED))
+            if early:
+                self.client.session.former_ended()
+            else:
+                self.client.former = old
+        if old is not None and self.client.former is not old:
+            old.phases["client"] = Phase.LEFT
         self.client.link = link
         link.phases["client"] = Phase.FRAMES
         self._feed(self.client, link, rest)
@@ -368,6 +421,10 @@ class World:
         """
         link = self.client.link
         if link is None or link is not self.server.link or link.dead or self.pending is not None:
+            self.reconnect()
+        for _ in range(3):
+            self.flow()
+        if any(side.former is not None for side in self.sides.values()):
             self.reconnect()
         quiet = 0
         for _ in range(10000):

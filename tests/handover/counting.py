@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mem_continuity.core.handshake import Resumed
 from mem_continuity.core.resumption import Attempt, grant
 from mem_continuity.core.session import Session
 from mem_continuity.core.stream import Sender
@@ -43,26 +44,33 @@ class Counting:
             self.lost += before - offset
             self.offsets.append(offset)
 
-        def resuming(attempt: Attempt, *rest: Any) -> None:
-            self.named.append(attempt.request.received)
-            granted(attempt, *rest)
+        def resuming(attempt: Attempt, answer: Resumed, now: float) -> None:
+            if answer.start is None:  # otherwise nobody goes back to what was named
+                self.named.append(attempt.request.received)
+            granted(attempt, answer, now)
 
         setattr(Sender, "rewind", rewinding)  # noqa: B010
         setattr(Attempt, "granted", resuming)  # noqa: B010
 
     def _watch_server(self) -> None:
-        displaced = ServerLink.displaced
+        displaced, left = ServerLink.displaced, ServerLink.left
 
         def granting(session: Session, request: Any, *rest: Any) -> Any:
             resumed = grant(session, request, *rest)
             self.skipped += min(len(request.literal), max(0, resumed.received - request.sent))
-            self.named.append(resumed.received)
+            if resumed.start is None:
+                self.named.append(resumed.received)
             return resumed
 
         def displacing(link: ServerLink) -> None:
             self.displaced += 1
             displaced(link)
 
+        def leaving(link: ServerLink) -> None:
+            self.displaced += 1
+            left(link)
+
+        setattr(ServerLink, "left", leaving)  # noqa: B010
         setattr(commands, "grant", granting)  # noqa: B010
         setattr(ServerLink, "displaced", displacing)  # noqa: B010
 

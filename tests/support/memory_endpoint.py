@@ -5,6 +5,7 @@ other end of each; they can be cut after any octet of either direction.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -25,12 +26,14 @@ class JoinedWire(Wire):
 
     @ivar carried: octets that came through since L{count_from_now}: to the server, to the client.
     @ivar cut_after: where to cut: the direction (0 to the server, 1 to the client) and a number of octets.
+    @ivar slow: seconds until the client's end reads what the server's has written; infinite for never.
     """
 
     def __init__(self, *args: Any) -> None:
         self.client: ClientEnd | None = None
         self.carried = [0, 0]
         self.cut_after: tuple[int, int] | None = None
+        self.slow = 0.0
         super().__init__(*args)
 
     def join(self, protocol: Any) -> None:
@@ -64,7 +67,8 @@ class JoinedWire(Wire):
     def server_wrote(self, octets: bytes) -> None:
         if not self.dead:
             super().server_wrote(self._through(1, octets))
-            self.site.clock.callLater(0, self._read)
+            if self.slow < inf:
+                self.site.clock.callLater(self.slow, self._read)
             self._check()
 
     def _read(self) -> None:
@@ -119,13 +123,14 @@ class MemoryEndpoint:
     """
     @ivar wires: the connections made.
     @ivar secure: whether they are under TLS, as far as both ends can see.
+    @ivar silent: whether later ones are in silence from the beginning.
     """
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self.secure = True
         self.wires: list[JoinedWire] = []
-        self.cut_after: tuple[int, int] | None = None
+        self.silent = False
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         protocol = protocolFactory.buildProtocol(IPv4Address("TCP", "198.51.100.1", 993))
@@ -133,4 +138,6 @@ class MemoryEndpoint:
         assert isinstance(wire, JoinedWire) and protocol is not None
         self.wires.append(wire)
         wire.join(protocol)
+        if self.silent:
+            wire.silence()
         return succeed(protocol)
