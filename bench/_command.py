@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -40,9 +40,12 @@ class Size(IntEnum):
 class Options:
     """
     What a bench is told.
+
+    @ivar only: what alone is wanted, where a bench lets one choose; all of it when empty.
     """
 
     size: Size
+    only: tuple[str, ...] = ()
 
     def pick(self, smoke: Any, short: Any, full: Any, long: Any = None) -> Any:
         """
@@ -66,9 +69,11 @@ def sleep(seconds: float) -> Deferred[None]:
     return done
 
 
-def parse(title: str, description: str, arguments: list[str] | None = None) -> argparse.Namespace:
+def parse(title: str, description: str, arguments: list[str] | None = None, kinds: Sequence[str] = ()) -> argparse.Namespace:
     """
     Read the options that all benches have.
+
+    @param kinds: what one may choose among; nothing in most benches.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m bench.{title.split()[0]}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -80,19 +85,25 @@ def parse(title: str, description: str, arguments: list[str] | None = None) -> a
     where = "write the figures there as well; - for stdout instead of the table"
     parser.add_argument("--json", type=Path, metavar="FILE", help=where)
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="end after so long; the default depends on the size")
+    if kinds:
+        text = f"measure this alone; repeatable, one of: {', '.join(kinds)}"
+        parser.add_argument("--only", action="append", default=[], choices=kinds, metavar="KIND", help=text)
     return parser.parse_args(arguments)
 
 
-def command(title: str, description: str | None, measure: Measure) -> None:
+def command(title: str, description: str | None, measure: Measure, *, kinds: Sequence[str] = (), patience: float = 1.0) -> None:
     """
     Run a bench from its command line and leave the process.
 
     @param title: begins with the module's name.
+    @param kinds: see L{parse}.
+    @param patience: how much longer than others it may take.
     """
-    given = parse(title, description or "")
+    given = parse(title, description or "", kinds=kinds)
     report = Report(title)
-    timeout = given.timeout or _BOUNDS[given.size]
-    failed = _run(Deferred.fromCoroutine(measure(Options(given.size), report)), timeout)
+    timeout = given.timeout or _BOUNDS[given.size] * patience
+    options = Options(given.size, tuple(given.only) if kinds else ())
+    failed = _run(Deferred.fromCoroutine(measure(options, report)), timeout)
     if given.json is None or str(given.json) != "-":
         print(report.table())
         print(f"  ({machine()})", flush=True)

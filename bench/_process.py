@@ -37,13 +37,15 @@ class ServerProcess:
         size: int = 1000,
         tickets: bool = False,
         fast_open: bool = False,
+        module: str = "bench._server",
     ) -> None:
         """
         @param mode: C{bare} or C{continuous}.
         @param size: octets of each message.
+        @param module: another one with these options.
         """
         self.address = "127.0.0.1" if lab is None else lab.server_address
-        argv = [sys.executable, "-m", "bench._server", "--mode", mode, "--address", self.address]
+        argv = [sys.executable, "-m", module, "--mode", mode, "--address", self.address]
         argv += ["--messages", str(messages), "--size", str(size)]
         argv += ["--tickets"] * tickets + ["--fast-open"] * fast_open
         with tempfile.NamedTemporaryFile(suffix=".pem") as file:

@@ -46,9 +46,9 @@ class Tap:
         names: Any = commands
         grant = names.grant
 
-        def granted(session: Session, request: ResumeRequest, exported: bytes, now: float) -> Resumed:
+        def granted(session: Session, request: ResumeRequest, *more: Any) -> Resumed:
             self._payload += len(request.literal)
-            resumed: Resumed = grant(session, request, exported, now)
+            resumed: Resumed = grant(session, request, *more)
             return resumed
 
         names.grant = granted

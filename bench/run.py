@@ -17,9 +17,22 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-BENCHES = ("gap", "octets", "resent", "tail", "memory", "handover", "throughput", "tls", "gateway", "gateway_memory")
+BENCHES = (
+    "gap",
+    "silence",
+    "switch",
+    "octets",
+    "resent",
+    "tail",
+    "memory",
+    "handover",
+    "throughput",
+    "tls",
+    "gateway",
+    "gateway_memory",
+)
 SIZES = ("smoke", "short", "long")
-_BOUND = 2000.0
+_BOUND = 4000.0
 
 
 def run(name: str, size: str | None, file: Path) -> bool:

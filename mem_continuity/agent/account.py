@@ -24,6 +24,14 @@ from mem_continuity.client.roamer import Phase, Roamer
 from mem_continuity.client.roaming import RoamingEndpoint
 from mem_continuity.core.policy import AgentPolicy, Policy
 
+_log = Logger("mem_continuity.agent")
+_TOLD = {
+    Kind.APPEARED: "network: {name} is there, {addresses}",
+    Kind.LOST: "network: {name} is gone, {addresses}",
+    Kind.RANKED: "network: another order",
+    Kind.WOKE: "network: this machine was asleep",
+}
+
 
 class NetworkWatch(Protocol):
     """
@@ -64,8 +72,6 @@ class Account:
     @ivar tls: what STARTTLS is begun with towards a program; None when that cannot be had.
     @ivar ends: the programs' connections.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -131,6 +137,12 @@ class Account:
         if timer is not None and timer.active():
             timer.cancel()
 
+    def has_network(self) -> bool:
+        """
+        Whether any network is known, or nothing at all of networks.  Called by L{ProgramEnd}.
+        """
+        return self._watch is None or bool(self._watch.ranked())
+
     def _return_later(self) -> None:
         if self.limits.network_return:
             self._timer = self.reactor.callLater(self.limits.network_return, self._return)
@@ -143,7 +155,7 @@ class Account:
         best = self.endpoint.paths[0].name
         for end in list(self.ends):
             if end.roamer is not None and end.roamer.live and end.roamer.path != best:
-                end.roamer.switch(best).addErrback(self._not_moved)
+                self._move(end, best)
 
     def _take_paths(self, watch: NetworkWatch) -> None:
         self.endpoint.paths = [self._path_of(one) for one in watch.ranked()] or [self._otherwise]
@@ -155,13 +167,30 @@ class Account:
         self._take_paths(watch)
         if self._verbose:
             names = ", ".join(path.name for path in self.endpoint.paths)
-            what = f"{change.kind.name.lower()} {change.name}".strip()
-            self._log.info("{account}: {what}; networks: {names}", account=self.name, what=what, names=names)
+            what = _TOLD[change.kind].format(name=change.name, addresses=", ".join(change.addresses))
+            _log.info("{account}: {what}; networks: {names}", account=self.name, what=what, names=names)
+        networks = watch.ranked()
         for end in list(self.ends):
-            if end.roamer is not None:
-                self._hint(end.roamer, change, bool(watch.ranked()))
+            if end.roamer is None:
+                end.networks_changed()
+            elif end.roamer.phase in (Phase.OPENING, Phase.PLAIN):
+                self._look_at_plain(end, networks)
+            else:
+                self._hint(end, end.roamer, change, bool(networks))
 
-    def _hint(self, roamer: Roamer, change: Change, has_network: bool) -> None:
+    def _look_at_plain(self, end: ProgramEnd, networks: Sequence[Network]) -> None:
+        """
+        A connection that cannot move is at its end when its address is.  While there is no network at all it is let be: the same
+        one may come back with the same address.
+        """
+        link = None if end.roamer is None else end.roamer.link
+        if link is None or not networks or link.path_name == self._otherwise.name:
+            return
+        host = getattr(link.transport.getHost(), "host", None)
+        if not any(host in one.addresses for one in networks):
+            end.network_gone()
+
+    def _hint(self, end: ProgramEnd, roamer: Roamer, change: Change, has_network: bool) -> None:
         names = [path.name for path in self.endpoint.paths]
         if not roamer.live or roamer.link is None or not has_network:
             roamer.network_changed()  # where nothing else is known, a carrier that is gone for a moment does no harm
@@ -170,17 +199,23 @@ class Account:
             if roamer.path not in names:
                 roamer.link_is_dead()
             elif host in change.addresses:  # the network has another one by now
-                roamer.switch(None).addErrback(self._not_moved)
+                self._move(end, None)
             elif roamer.prepared == change.name:
                 roamer.network_changed()
+        elif roamer.path not in names and roamer.path != self._otherwise.name:
+            roamer.link_is_dead()  # its network had gone when there was no other yet
         else:
             roamer.network_changed()
             if roamer.path != names[0]:
-                roamer.switch(names[0]).addErrback(self._not_moved)
+                self._move(end, names[0])
 
-    def _not_moved(self, reason: Failure) -> None:
-        # The session stays where it is; whether that link lives is asked by others.
-        self._log.debug("{account}: {why}", account=self.name, why=reason.getErrorMessage())
+    def _move(self, end: ProgramEnd, path: str | None) -> None:
+        if end.roamer is not None:
+            end.roamer.switch(path).addErrback(self._not_moved, end)
+
+    def _not_moved(self, reason: Failure, end: ProgramEnd) -> None:
+        # Whether the link that it has lives is asked by others.
+        self.tell(end, "stays", f"by {end.path}: {reason.getErrorMessage()}")
 
     # Programs
 
@@ -209,7 +244,7 @@ class Account:
         Something happened that people may want to follow.
         """
         if self._verbose:
-            self._log.info("{account} {number}: {word}: {text}", account=self.name, number=end.number, word=word, text=text)
+            _log.info("{account} {number}: {word}: {text}", account=self.name, number=end.number, word=word, text=text)
 
     def describe(self) -> dict[str, Any]:
         """
@@ -232,7 +267,8 @@ def _described(end: ProgramEnd, now: float) -> dict[str, Any]:
         "phase": "connecting" if roamer is None else roamer.phase.name.lower(),
         "seconds": round(max(0.0, now - end.since), 1),
         "logged_in": end.relaying,
-        "network": None if roamer is None or roamer.phase is Phase.ENDED else roamer.path,
+        "network": None if roamer is None else roamer.path,
+        "last_network": end.path,
         "prepared": None if roamer is None else roamer.prepared,
         "handovers": 0 if roamer is None else roamer.handovers,
         "kept_octets": 0 if conduit is None else conduit.session.sender.retained,

@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mem_continuity.core.policy import Policy
 from mem_continuity.gateway.upstream import Upstream, parse_upstream
 from mem_continuity.layer.descriptions import read_toml
 
 DEFAULT_LISTEN = "tcp:10143:interface=127.0.0.1"
 """Where a program finds the account when nothing else is said: in the clear, for it does not leave this host."""
 
+_LONGEST = Policy().client_id_value
 _NAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 _KEYS = {"client_id", "ignored", "listen", "metered", "networks", "prepare", "server"}
 
@@ -74,6 +76,8 @@ def parse_client_id(text: str) -> tuple[bytes, bytes]:
     kind, _, value = text.partition("/")
     if not kind or not value or not text.isascii() or not text.isprintable():
         raise ValueError(f"a client ID is TYPE/VALUE in printable ASCII, as in UUID/23bf83be, not {text!r}")
+    if len(value) > _LONGEST:
+        raise ValueError(f"a client ID has at most {_LONGEST} characters behind TYPE/; servers take no longer ones")
     return kind.encode("ascii"), value.encode("ascii")
 
 
@@ -154,4 +158,6 @@ def _texts(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
         value = [value]
     if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
         raise ValueError(f"{key} is a list of texts")
+    if key == "listen" and key in table and not value:
+        raise ValueError("listen has nothing in it; a mail program would not find the account")
     return tuple(value)

@@ -2,8 +2,9 @@
 How an account's server is reached: from its description, and a network to go by, to a path of the roaming client.
 
 Invariants: whoever the server says it is was verified before an octet of a program or a proof of ours goes there; there is one
-TLS context for all connections of an account; what a server says in the clear in front of STARTTLS is not used under TLS, but
-for the bare text of its greeting.
+TLS context for all connections of an account, and a later one goes on from the ticket of an earlier one that was verified, whose
+name and key are looked at again; what a server says in the clear in front of STARTTLS is not used under TLS, but for the bare
+text of its greeting.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mem_continuity.agent.names import RememberedNames
 from mem_continuity.client.paths import DeviceEndpoint, Path
-from mem_continuity.core.policy import RoamingPolicy
+from mem_continuity.client.tickets import Tickets
+from mem_continuity.core.policy import AgentPolicy
 from mem_continuity.gateway.errors import Trouble, UpstreamError
 from mem_continuity.gateway.greeting import Greeting, Ready, Say, StartTLS
 from mem_continuity.gateway.trust import handshake_error, is_pinned
@@ -38,16 +41,18 @@ class Dialer:
     Makes the paths of one account.
     """
 
-    def __init__(self, reactor: Any, server: Upstream, policy: RoamingPolicy) -> None:
+    def __init__(self, reactor: Any, server: Upstream, policy: AgentPolicy) -> None:
         """
         @param server: of kind C{tls}, C{starttls} or C{tcp}.
-        @param policy: for C{connect_timeout} and C{preamble_line}.
+        @param policy: for C{connect_timeout}, C{preamble_line} and what L{RememberedNames} takes from it.
         @raise ValueError: its authority cannot be used.
         """
         self.server = server
         self._reactor = reactor
         self._policy = policy
         self._context: Any = None
+        self._tickets = Tickets()
+        self._names = RememberedNames(reactor, policy)
         if server.secured:
             self._context = client_context(server.authority)
             if server.pin_only:
@@ -62,7 +67,9 @@ class Dialer:
         @param source: an address of this host; C{None} for any.
         """
         server, seconds = self.server, self._policy.connect_timeout
-        plain = DeviceEndpoint(self._reactor, server.host, server.port, device=device, source=source, timeout=seconds)
+        plain = DeviceEndpoint(
+            self._reactor, server.host, server.port, device=device, source=source, timeout=seconds, resolver=self._names
+        )
         if server.kind == "tcp":
             return Path(name, plain)
         if server.kind == "tls":
@@ -75,7 +82,15 @@ class Dialer:
         """
         server, seconds = self.server, self._policy.connect_timeout
         return TLSClientEndpoint(
-            self._reactor, server.host, server.port, self._context, server.name, seconds, verify=self._verify, plain=plain
+            self._reactor,
+            server.host,
+            server.port,
+            self._context,
+            server.name,
+            seconds,
+            verify=self._verify,
+            plain=plain,
+            prepare=self._tickets.offer,
         )
 
     def dialogue(self) -> Greeting:
@@ -90,6 +105,7 @@ class Dialer:
             named(server.name)[1](connection)
         if server.pins and not is_pinned(SimpleNamespace(getPeerCertificate=connection.get_peer_certificate), server.pins):
             raise Trouble.CERTIFICATE.error("its public key is none of those that pin= names")
+        self._tickets.learn(connection)
 
 
 def trouble_of(failure: Failure) -> UpstreamError:

@@ -6,7 +6,8 @@ Invariants:
 - A network is one that can be used: its device is up and running, has an address, and a route that leads to the server, or the
   operator names it outright.
 - Subscribers see changes in the order in which they happened to L{Networks.ranked}, which is up to date when they are called.
-- A loss is told at once, anything better after a short wait: waiting undoes no loss, and good news comes in many pieces.
+- A loss is told at once, anything better after a short wait: waiting undoes no loss, and good news comes in many pieces.  Only
+  where there is none at all, the first is told of at once.
 - Once stopped it holds no timer and no socket.
 """
 
@@ -286,7 +287,8 @@ class Networks:
             else:
                 self._lost()
         if self._settle is None and self._wanted != self._ranked:
-            self._settle = self._clock.callLater(self._policy.network_settle, self._settled)
+            # Where none is left, the first that can be used is not kept waiting for others.
+            self._settle = self._clock.callLater(self._policy.network_settle if self._ranked else 0.0, self._settled)
 
     def _losses(self) -> list[tuple[Network, tuple[str, ...]]]:
         """
@@ -325,7 +327,6 @@ class Networks:
             self._tell(change)
 
     def _tell(self, change: Change) -> None:
-        self._log.debug("{kind} {name} {addresses}", kind=change.kind.name, name=change.name, addresses=change.addresses)
         for subscriber in list(self._subscribers):
             if not self._running:
                 return

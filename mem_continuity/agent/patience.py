@@ -20,28 +20,39 @@ _STILL_HERE = b"* OK Still here; the way to the mail server is sought\r\n"
 
 class Patience:
     """
-    Watches one program's dialogue from its login on, and speaks while the session is away.
+    Watches one program's dialogue from its login on, and speaks while the session is away or its link in doubt.
 
     @ivar warmed: how often it was said that we are still here.
     """
 
-    def __init__(self, clock: IReactorTime, policy: Policy, every: float, say: Callable[[bytes], object]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        policy: Policy,
+        every: float,
+        say: Callable[[bytes], object],
+        is_needed: Callable[[], bool],
+    ) -> None:
         """
         @param policy: bounds what is kept of the dialogue; see L{StateObserver}.
-        @param every: seconds between two signs of life; 0 for none at all.
+        @param every: seconds in which nothing was said on either side, and then between two signs of life; 0 for none at all.
         @param say: writes to the program.
+        @param is_needed: whether the session still is away, or its link in doubt.
         """
         self.warmed = 0
         self._observer = StateObserver(policy)
         self._clock = clock
         self._every = every
         self._say = say
+        self._is_needed = is_needed
+        self._said_at = clock.seconds()
         self._timer: IDelayedCall | None = None
 
     def program_data(self, octets: bytes) -> None:
         """
         The program says something to the server.
         """
+        self._said_at = self._clock.seconds()
         if not self._observer.blind:
             self._observer.client_data(octets)
 
@@ -49,6 +60,7 @@ class Patience:
         """
         The server says something to the program.
         """
+        self._said_at = self._clock.seconds()
         if not self._observer.blind:
             self._observer.server_data(octets)
 
@@ -60,12 +72,16 @@ class Patience:
         observer = self._observer
         return not observer.blind and observer.between_responses and not observer.client_in_literal
 
-    def away(self) -> None:
+    def begin(self) -> None:
         """
-        The session has no link.
+        The session has no link, or one in doubt.
         """
         if self._every and self._timer is None:
-            self._timer = self._clock.callLater(self._every, self._due)
+            self._wait()
+
+    def _wait(self) -> None:
+        left = self._said_at + self._every - self._clock.seconds()
+        self._timer = self._clock.callLater(max(0.0, left), self._due)
 
     def stop(self) -> None:
         """
@@ -76,7 +92,13 @@ class Patience:
             timer.cancel()
 
     def _due(self) -> None:
-        self._timer = self._clock.callLater(self._every, self._due)
-        if self.may_speak:
-            self.warmed += 1
-            self._say(_STILL_HERE)
+        self._timer = None
+        if not self._is_needed():
+            return
+        now = self._clock.seconds()
+        if now >= self._said_at + self._every:
+            self._said_at = now
+            if self.may_speak:
+                self.warmed += 1
+                self._say(_STILL_HERE)
+        self._wait()

@@ -15,11 +15,15 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import Logger
 
 from mem_continuity.options import state_folder
+from mem_continuity.service import one_line
 
+_log = Logger("mem_continuity.agent")
 SOCKET_NAME = "status.sock"
 LONGEST_NAME = 100
 """Octets: Unix sockets have room for little more in their names."""
@@ -82,11 +86,15 @@ class StatusService(Service):
 
     def startService(self) -> None:
         """
-        Begin to answer.
+        Begin to answer, where that is possible.
         """
         super().startService()
-        self._path.unlink(missing_ok=True)
-        self._port = self._reactor.listenUNIX(str(self._path), self._answers, mode=0o600)
+        try:
+            self._path.unlink(missing_ok=True)
+            self._port = self._reactor.listenUNIX(str(self._path), self._answers, mode=0o600)
+        except (OSError, CannotListenError) as error:
+            # Mail does not depend on it.
+            _log.warn("Nobody can ask how it stands: {error}", error=one_line(error))
 
     def stopService(self) -> Deferred[Any]:
         """
@@ -131,10 +139,23 @@ def in_words(found: dict[str, Any]) -> str:
     for account in found["accounts"]:
         lines.append(f"{account['account']}: {account['server']}, networks: {', '.join(account['networks'])}")
         for one in account["connections"]:
-            by = f" by {one['network']}" if one["network"] else ""
-            kept = f", {one['kept_octets']} octets kept" if one["kept_octets"] else ""
-            moved = f", {one['handovers']} handovers"
-            lines.append(f"  {one['number']}: {one['phase']}{by} for {one['seconds']:g} seconds{moved}{kept}")
+            if one["network"]:
+                where = f" by {one['network']}"
+            else:
+                where = f" (last by {one['last_network']})" if one["last_network"] else ""
+            moved = "1 handover" if one["handovers"] == 1 else f"{one['handovers']} handovers"
+            kept = f"{one['kept_octets']} octets kept"
+            lines.append(f"  {one['number']}: {one['phase']}{where} for {_span(one['seconds'])}, {moved}, {kept}")
         if not account["connections"]:
             lines.append("  no mail program is connected")
     return "\n".join(lines)
+
+
+def _span(seconds: float) -> str:
+    """
+    A time in two units at most.
+    """
+    if seconds < 60:
+        return f"{seconds:g} s"
+    minutes, hours = round(seconds) // 60, round(seconds) // 3600
+    return f"{minutes} min {round(seconds) % 60} s" if minutes < 60 else f"{hours} h {minutes % 60} min"

@@ -11,12 +11,15 @@ before a service is made.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.python import usage
 
 from mem_continuity.agent.accounts import AccountSpec, parse_client_id, parse_server, read_accounts
@@ -27,6 +30,7 @@ from mem_continuity.service import MailService, one_line
 
 _COMMAND = "twistd mem-continuity-agent"
 _ALONE = ("client-id", "prepare")
+_HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 
 
 class Options(PolicyOptions):
@@ -150,9 +154,22 @@ class _Agent(MultiService):
     All of it.
     """
 
-    def __init__(self, at_end: Callable[[], object]) -> None:
+    def __init__(self, reactor: Any, at_end: Callable[[], object]) -> None:
         super().__init__()
+        self._reactor = reactor
         self._at_end = at_end
+
+    def startService(self) -> None:
+        """
+        Start all parts.  A terminal that is closed ends it in good order, unless C{nohup} has said otherwise.
+        """
+        super().startService()
+        if _HANGUP is not None and signal.getsignal(_HANGUP) is signal.SIG_DFL:
+            signal.signal(_HANGUP, lambda *_: self._reactor.callFromThread(self._hung_up))
+
+    def _hung_up(self) -> None:
+        with suppress(ReactorNotRunning):  # it stops already
+            self._reactor.stop()
 
     def stopService(self) -> Deferred[Any]:
         """
@@ -187,9 +204,11 @@ def make_agent_service(options: Mapping[str, Any], reactor: Any) -> IService:
 
     data, limits = Path(options["data"]).absolute(), options["policy"]
     lock = lock_folder(data)
+    if data.stat().st_mode & 0o022:  # they could have put a certificate there, or another socket
+        raise usage.UsageError(f"the folder {data} can be written by others; take that right from them: chmod go-w {data}")
     certificate = find_certificate(options["certificate"], data)[0].read_bytes()
     context = server_context(certificate)
-    agent = _Agent(lock.close)
+    agent = _Agent(reactor, lock.close)
     accounts: list[Account] = []
 
     def listen(description: str) -> Any:

@@ -259,7 +259,6 @@ class ClientLink(BaseLink):
         """
         Break off now; the session goes on elsewhere.
         """
-        self._log.info("A link is dropped: {reason}", reason=reason)
         self.dropped = True
         conduit = self.conduit
         self.mode = Mode.FENCED

@@ -19,6 +19,7 @@ from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
     IConnector,
     IDelayedCall,
+    IHostnameResolver,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
@@ -94,8 +95,10 @@ class _DeviceReactor:
     The reactor, but for C{connectTCP}: what Twisted's endpoints connect with goes through one interface.
     """
 
-    def __init__(self, reactor: Any, device: str | None, source: str | None, fast_open: bool) -> None:
+    def __init__(self, reactor: Any, device: str | None, source: str | None, fast_open: bool, resolver: Any) -> None:
         self._reactor = reactor
+        if resolver is not None:
+            self.nameResolver = resolver
         self._binding = device, source, fast_open
         directlyProvides(self, providedBy(reactor))
 
@@ -129,14 +132,16 @@ class DeviceEndpoint:
         source: str | None = None,
         fast_open: bool = False,
         timeout: float = 30.0,
+        resolver: IHostnameResolver | None = None,
     ) -> None:
         """
         @param device: a network interface's name; needs Linux, and the right to bind to it.
         @param source: an address of this host.
         @param fast_open: send the first octets with the SYN, where both kernels allow it (RFC 7413).
         @param timeout: seconds.
+        @param resolver: looks names up; the reactor's when None.
         """
-        through = _DeviceReactor(reactor, device, source, fast_open)
+        through = _DeviceReactor(reactor, device, source, fast_open, resolver)
         if isIPAddress(host):
             self._endpoint: Any = TCP4ClientEndpoint(through, host, port, timeout)
         elif isIPv6Address(host):

@@ -93,6 +93,7 @@ class Roamer:
         self._policy = endpoint.policy
         self._clock = endpoint.clock
         self.link: ClientLink | None = link
+        self._left: ClientLink | None = None
         self._inner = VirtualTransport(link, protocol)
         self._inner.roamer = self  # type: ignore[attr-defined]
         self._done: Callable[[], object] = lambda: None
@@ -179,6 +180,13 @@ class Roamer:
         return self.phase is Phase.LIVE
 
     @property
+    def doubtful(self) -> bool:
+        """
+        Whether the present link is in doubt: it gives no sign of life where there should be one.
+        """
+        return self.live and self._watch is not None and self._watch.silent
+
+    @property
     def handovers(self) -> int:
         """
         How often a new link took over.
@@ -244,6 +252,8 @@ class Roamer:
         """
         if not self.reserve.lost(link) and self.conduit is not None:
             self.conduit.link_lost(link)
+        if link is self._left:
+            self._left = None
 
     async def fresh_link(self, without: str | None) -> ClientLink:
         """
@@ -261,9 +271,11 @@ class Roamer:
         conduit = self.conduit
         assert conduit is not None
         old: object = None
+        self._left = None
         if granted.start is None:
             old = conduit.exchange(link, commit)
         else:
+            self._left = self.link
             conduit.succeed(link, commit, self._policy.drain_quiet, self._policy.drain)
         self.link = link
         self.phase = Phase.LIVE
@@ -304,11 +316,12 @@ class Roamer:
         """
         @see: L{Owner<mem_continuity.layer.roles.Owner.session_parked>}
         """
-        link, self.link = self.link, None
+        links, self.link, self._left = (self._left, self.link), None, None
         self.phase = Phase.AWAY
         self.tell("away", "the link is gone")
         if self.away and self._seeker is not None:  # a watcher may have ended it
-            self._seeker.come_back(link.path_name if link is not None and link.dropped else None)
+            # A link whose former one failed was dropped with it, and has done nothing wrong.
+            self._seeker.come_back(next((one.path_name for one in links if one is not None and one.dropped), None))
 
     def session_moved(self) -> None:
         """

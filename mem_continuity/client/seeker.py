@@ -17,6 +17,7 @@ C{backoffPolicy} is used.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from random import random
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,28 @@ from mem_continuity.layer.sockets import exported_binding
 
 if TYPE_CHECKING:
     from mem_continuity.client.roamer import Roamer
+
+
+@dataclass
+class _Search:
+    """
+    A link is being made.
+
+    @ivar anew: it was cancelled only to be begun again, with the paths that there are now.
+    """
+
+    ways: AnyPath
+    link: Deferred[ClientLink]
+    anew: bool = False
+
+    def outdated(self, names: set[str], present: str | None) -> bool:
+        """
+        Whether it may hang where nothing leads anywhere any more: there is a path now that it does not try, or none of its own.
+
+        @param present: the path in use, which is there for whoever wants to leave it.
+        """
+        tried = {path.name for path in self.ways.paths}
+        return not names - {present} <= tried or not tried & names
 
 
 class Seeker:
@@ -61,9 +84,8 @@ class Seeker:
         self._work: Deferred[None] | None = None
         self._moving: Deferred[None] | None = None
         self._hedge: Deferred[None] | None = None
-        self._connecting: Deferred[ClientLink] | None = None
-        self._leaving: Deferred[ClientLink] | None = None
-        self._leave_anew = False
+        self._connecting: _Search | None = None
+        self._leaving: _Search | None = None
         self._racing: list[AnyPath] = []
         self._asking: ClientLink | None = None
         self._asked_at = 0.0
@@ -102,14 +124,11 @@ class Seeker:
         """
         for race in list(self._racing):
             race.retry()
-        tried = {path.name for race in self._racing for path in race.paths}
-        if any(path.name not in tried for path in self._endpoint.paths):
-            # They may hang where nothing leads anywhere any more; the next try has all paths.
-            if self._connecting is not None:
-                self._connecting.cancel()
-            if self._leaving is not None:
-                self._leave_anew = True
-                self._leaving.cancel()
+        names = {path.name for path in self._endpoint.paths}
+        for search in (self._connecting, self._leaving):
+            if search is not None and search.outdated(names, self._roamer.path):
+                search.anew = True
+                search.link.cancel()
         self._doubt_asked()
         self._end_pause()
 
@@ -119,7 +138,7 @@ class Seeker:
             return
         if all(path.name != asked.path_name for path in self._endpoint.paths):
             asked.give_up("its network is gone")
-        elif self._hedge is None and self._clock.seconds() - self._asked_at > asked.took:
+        elif self._clock.seconds() - self._asked_at > asked.took:
             self._begin_hedge(asked)
 
     # Coming back
@@ -156,9 +175,9 @@ class Seeker:
         link = self._roamer.reserve.take()
         if link is None:
             doubt = self._policy.answer_doubt
-            self._connecting = Deferred.fromCoroutine(self.fresh_link(last=self._silent_path))
+            self._connecting = self._search(self._endpoint.ways(None, None, self._silent_path))
             try:
-                link = await self._connecting
+                link = await self._connecting.link
             finally:
                 self._connecting = None
         refused = await self._ask(link, doubt)
@@ -166,7 +185,10 @@ class Seeker:
             await self._refused(refused)
 
     def _begin_hedge(self, asked: ClientLink) -> None:
-        self._hedge = self._start(self._hedge_with(asked))
+        if self._hedge is None:
+            hedge = self._hedge = self._start(self._hedge_with(asked))
+            if hedge.called:
+                self._hedge = None
 
     async def _hedge_with(self, asked: ClientLink) -> None:
         try:
@@ -212,7 +234,12 @@ class Seeker:
         @param without: not by this path.
         @param last: by this path only if no other works.
         """
-        ways = self._endpoint.ways(only, without, last)
+        return await self._link_by(self._endpoint.ways(only, without, last))
+
+    def _search(self, ways: AnyPath) -> _Search:
+        return _Search(ways, Deferred.fromCoroutine(self._link_by(ways)))
+
+    async def _link_by(self, ways: AnyPath) -> ClientLink:
         begun = self._clock.seconds()
         self._racing.append(ways)
         try:
@@ -348,12 +375,11 @@ class Seeker:
         if only is not None:
             return await self.fresh_link(only)
         without = self._roamer.path if leaving and len(self._endpoint.paths) > 1 else None
-        self._leaving = Deferred.fromCoroutine(self.fresh_link(without=without))
+        search = self._leaving = self._search(self._endpoint.ways(None, without, None))
         try:
-            return await self._leaving
+            return await search.link
         except CancelledError:
-            anew, self._leave_anew = self._leave_anew, False
-            if not anew:
+            if not search.anew or self._stopped:
                 raise
             return None
         finally:
@@ -368,7 +394,7 @@ class Seeker:
             return
         self._roamer.reserve.put(link)
         if self._connecting is not None:
-            self._connecting.cancel()
+            self._connecting.link.cancel()
         self._end_pause()
 
     def _got_on(self) -> bool:

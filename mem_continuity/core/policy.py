@@ -207,7 +207,8 @@ class AgentPolicy(RoamingPolicy):
     """
 
     # Mail programs
-    keep_warm: float = _limit(25.0, "seconds", "while away a program that hears nothing is told * OK so often; 0 is never", 0.0)
+    keep_warm: float = _limit(10.0, "seconds", "of silence while away; then * OK to the program, again and again; 0: never", 0.0)
+    network_wait: float = _limit(10.0, "seconds", "a program that connects while there is no network is held so long", 0.0)
     farewell: float = _limit(2.0, "seconds", "for the server to learn that the agent stops", 0.0)
     programs: int = _limit(200, "connections", "of mail programs to one account; each is a connection to its server")
     greeting_time: float = _limit(20.0, "seconds", "for the server's greeting, once it is connected to", 0.1)

@@ -167,14 +167,15 @@ class Attempt:
             raise ResumeFailed("the server could not prove that it holds the session")
         if request.attempt != self._session.attempt:
             raise ResumeFailed("a later attempt is under way")
-        start = request.received
+        receiver = self._session.receiver
+        start = most = request.received
         if answer.start is not None:
             if request.drain is None:
                 raise ResumeFailed("the server reads the old link on, which was not asked for")
             if not self._session.attached:
                 raise ResumeFailed("the old link was lost before it had brought everything")
-            start = answer.start
-        if not request.received <= self._session.receiver.arrived <= start <= request.received + terms.window:
+            start, most = answer.start, receiver.most  # what was acknowledged meanwhile has let the server go on
+        if not request.received <= receiver.arrived <= start <= most:
             raise ResumeFailed("octets arrived by the old link, or were given up, since this resume was asked for")
         if not self._session.sender.covers(answer.received):
             raise ResumeFailed(f"the server says that it has {answer.received} octets, which cannot be")

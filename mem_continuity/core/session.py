@@ -219,8 +219,11 @@ class Session:
             self.answered_at = now
             self._ping_at = None  # whatever it is, it is a sign of life; the PONG may stand behind much data
             events.append(Answered())
+        moved = False
         try:
             for frame in reader.feed(octets):
+                if moved:
+                    raise LinkError("a frame behind MOVED")
                 if frame.type is FrameType.DATA:
                     if self.peer_ended is not None:
                         raise LinkError("data after END")
@@ -241,6 +244,7 @@ class Session:
                     self.peer_ended = frame.payload
                     events.append(PeerEnded(frame.payload))
                 else:
+                    moved = True
                     events.append(Moved())
         except (FrameError, StreamError) as fault:
             raise LinkError(str(fault)) from None

@@ -229,6 +229,13 @@ class Receiver:
         """
         return self.arrived - self.received
 
+    @property
+    def most(self) -> int:
+        """
+        The offset up to which the peer may send.
+        """
+        return self._base + self.window
+
     def arrive(self, octets: bytes) -> None:
         """
         Octets came in on the link.
@@ -236,7 +243,7 @@ class Receiver:
         @raise StreamError: they are beyond the window; none was taken.
         """
         count = len(octets)
-        if self.arrived + count > self._base + self.window:
+        if self.arrived + count > self.most:
             raise StreamError(f"data beyond the window of {self.window} octets")
         self.arrived += count
         if len(self._waiting) >= _MANY and len(self._waiting[-1]) + count <= _SMALL:

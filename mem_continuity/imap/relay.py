@@ -133,6 +133,13 @@ class CommandRelay:
         return self.current_tag is not None
 
     @property
+    def server_owes(self) -> bool:
+        """
+        The next word is the server's: an answer, or its C{+} for a literal.
+        """
+        return self.waiting and self._state in (State.ANSWER, State.UNINVITED)
+
+    @property
     def server_rests(self) -> bool:
         """
         Nothing of an unfinished response of the server is here, shown or not.

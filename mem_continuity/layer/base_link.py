@@ -37,6 +37,7 @@ class BaseLink(Protocol):
         self._pumping = False
         self._closing = False
         self._finishing = False
+        self._standing_by = False
         self._lost = False
         self._deadline: IDelayedCall | None = None
 
@@ -86,6 +87,7 @@ class BaseLink(Protocol):
         """
         @see: L{Link<mem_continuity.layer.roles.Link.stand_by>}
         """
+        self._standing_by = True
         if not self._lost:
             self._wire.pauseProducing()
 
@@ -93,7 +95,8 @@ class BaseLink(Protocol):
         """
         @see: L{Link<mem_continuity.layer.roles.Link.read_on>}
         """
-        if not self._lost:
+        standing_by, self._standing_by = self._standing_by, False
+        if standing_by and not self._lost:
             self._wire.resumeProducing()
 
     def _close(self) -> None:
@@ -102,6 +105,7 @@ class BaseLink(Protocol):
         self._finishing = True
         self._stop_deadline()
         self.fence()
+        self.read_on()  # the answer to a close_notify has to be read
         self._wire.unregisterProducer()
         self.transport.loseConnection()
         if not self._lost:
@@ -179,7 +183,7 @@ class BaseLink(Protocol):
         """
         @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_resume>}
         """
-        if not self._lost:
+        if not self._lost and not self._standing_by:
             self._wire.resumeProducing()
 
     def link_transport(self) -> ITransport | None:

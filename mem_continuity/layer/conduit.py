@@ -82,7 +82,9 @@ class Conduit:
         @return: the link that had it, to be told so.
         """
         old = self.link
-        self._forget_former()
+        former = self._forget_former()
+        if former is not None:
+            former.abort()
         if old is not None:
             old.fence()
             self.link = None
@@ -93,6 +95,15 @@ class Conduit:
         self._take(link)
         self._inner.link_changed()
         return old
+
+    def fence(self) -> None:
+        """
+        Nothing that still arrives counts; the links stand for now.
+        """
+        if self._succession is not None:
+            self._succession.former.fence()
+        if self.link is not None:
+            self.link.fence()
 
     # Planned moves
 
@@ -146,22 +157,24 @@ class Conduit:
         succession.former.left()
         link = self.link
         if link is not None:
-            link.read_on()
             if succession.ahead:
                 self.link_received(link, succession.ahead)
+            link.read_on()
 
     def _former_failed(self, why: str) -> None:
-        self._forget_former()
+        former = self._forget_former()
+        if former is not None:
+            former.drop(why)
         if self.link is not None:
             self.link.drop(why)
 
-    def _forget_former(self) -> None:
+    def _forget_former(self) -> Link | None:
         succession, self._succession = self._succession, None
         self._moved_early = False
-        if succession is not None:
-            succession.stop()
-            succession.former.fence()
-            succession.former.finish()
+        if succession is None:
+            return None
+        succession.stop()
+        return succession.former
 
     def _take(self, link: Link) -> None:
         self.link = link
@@ -216,7 +229,9 @@ class Conduit:
             return
         if link is not self.link:
             return
-        self._forget_former()
+        former = self._forget_former()
+        if former is not None:
+            former.abort()
         self.link = None
         self._detach()
 
@@ -336,11 +351,13 @@ class Conduit:
     def _over(self, failure: Failure | None = None) -> None:
         if self.session.state is State.ENDED:
             return
-        self._forget_former()
+        former = self._forget_former()
         link, self.link = self.link, None
         self.session.end()
         self._cancel()
         self._owner.session_ended()
+        if former is not None:
+            former.left()
         if link is not None:
             link.finish()
         if failure is None and self._inner.disconnecting:

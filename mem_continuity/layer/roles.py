@@ -71,6 +71,11 @@ class Link(Protocol):
         Break off: the peer broke the rules, or gives no sign of life.  The session stays.
         """
 
+    def abort(self) -> None:
+        """
+        Break off: nobody needs it any more.
+        """
+
     def finish(self) -> None:
         """
         Close once everything is out.

@@ -15,6 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from zope.interface import implementer
 
 _NO_RENEGOTIATION = 0x40000000
 """SSL_OP_NO_RENEGOTIATION, by its number: not every pyOpenSSL that will do has the name."""
@@ -91,9 +93,10 @@ def client_context(authorities: bytes | None = None) -> SSL.Context:
     return context
 
 
+@implementer(IOpenSSLServerConnectionCreator)
 class ContextFactory:
     """
-    A context factory, as Twisted's C{startTLS} takes one, of a context that is there.
+    A context factory, as Twisted's C{startTLS} takes one, of a context that is there; for whoever serves.
     """
 
     def __init__(self, context: SSL.Context) -> None:
@@ -104,6 +107,12 @@ class ContextFactory:
         @see: L{IOpenSSLContextFactory<twisted.internet.interfaces.IOpenSSLContextFactory>}
         """
         return self._context
+
+    def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
+        """
+        @see: L{IOpenSSLServerConnectionCreator<twisted.internet.interfaces.IOpenSSLServerConnectionCreator>}
+        """
+        return SSL.Connection(self._context, None)
 
 
 def context_of(given: object) -> SSL.Context:

@@ -149,6 +149,7 @@ class TLSClientEndpoint:
         policy: Policy | None = None,
         plain: IStreamClientEndpoint | None = None,
         header: bytes = b"",
+        prepare: Callable[[Connection], object] | None = None,
     ) -> None:
         """
         @param host: where to connect: a name, all of whose addresses are tried (RFC 8305), or an address.
@@ -161,6 +162,7 @@ class TLSClientEndpoint:
         @param policy: for its time of a close.
         @param plain: makes the plain connection, in place of C{host}, C{port} and C{bind_address}.
         @param header: said in clear in front of the handshake, such as a PROXY header.
+        @param prepare: called with OpenSSL's connection before its handshake, to offer a session ticket for example.
         @raise NoDescriptors: with this reactor it cannot be done.
         @raise ContextError: there is no context, or the name is to be verified and the context does not verify the chain.
         @raise ValueError: C{hostname} cannot be a host's name.
@@ -177,6 +179,7 @@ class TLSClientEndpoint:
         bind: Any = (bind_address, 0) if isinstance(bind_address, str) else bind_address
         self._plain: Any = HostnameEndpoint(reactor, host, port, timeout, bind) if plain is None else plain
         self._header = header
+        self._prepare = prepare
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
         """
@@ -204,6 +207,7 @@ class TLSClientEndpoint:
                 policy=self._policy,
                 server_name=self._server_name,
                 verify=self._verify,
+                prepare=self._prepare,
             )
 
         def in_time(result: Any, seconds: float) -> Failure:

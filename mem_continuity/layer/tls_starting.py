@@ -135,6 +135,7 @@ def begin_tls(
     policy: Policy,
     server_name: bytes = b"",
     verify: Callable[[Connection], object] | None = None,
+    prepare: Callable[[Connection], object] | None = None,
 ) -> Deferred[_Result]:
     """
     Begin TLS on a connected socket, which is ours from now on.
@@ -142,6 +143,7 @@ def begin_tls(
     @param ready: called when the handshake is complete and the peer verified; it has to set the transport's protocol.
     @param time: seconds for the handshake.
     @param verify: raises when this is not the peer that is wanted.
+    @param prepare: called with OpenSSL's connection before its handshake.
     @return: a Deferred of what C{ready} returns, which fails with how the connection ended or what C{verify} raised.
     """
     waiting = _Waiting(verify, ready)
@@ -156,6 +158,9 @@ def begin_tls(
         server_name=server_name,
     )
     waiting.makeConnection(transport)
+    connection = transport.getHandle()
+    if prepare is not None and connection is not None:
+        prepare(connection)
     transport.start()
     return waiting.done
 

@@ -267,7 +267,7 @@ class Served:
         if link is None:
             self.end(b"MOVED")
             return
-        link.fence()
+        (link if self.conduit is None else self.conduit).fence()
         self.hub.table.gone(self)
         self.hub.clock.callLater(0, self._disconnect, link)
 

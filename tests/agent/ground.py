@@ -64,6 +64,9 @@ class ProgramTransport:
     def resumeProducing(self) -> None:
         self.reading = True
 
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        assert enabled
+
     def setTcpNoDelay(self, enabled: bool) -> None:
         assert enabled
 

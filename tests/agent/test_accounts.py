@@ -59,6 +59,8 @@ class AccountsTests(SynchronousTestCase):
             ("[accounts.a]\nsever = 1\n" + server, "accounts.a: there is no 'sever'; there are client_id,"),
             ('[accounts.a]\nserver = "tls:"', "accounts.a: 'tls:':"),
             ("[accounts.a]\nlisten = 5\n" + server, "accounts.a: listen is a list of texts"),
+            ("[accounts.a]\nlisten = []\n" + server, "accounts.a: listen has nothing in it"),
+            (f'[accounts.a]\nclient_id = "UUID/{"x" * 257}"\n' + server, "accounts.a: a client ID has at most 256 characters"),
             ('[accounts.a]\nnetworks = "wlan*"\n' + server, "accounts.a: networks is a list of texts"),
             ("[accounts.a]\nprepare = 1\n" + server, "accounts.a: prepare is true or false"),
             ("[accounts.a]\nclient_id = 1\n" + server, "accounts.a: client_id is a text"),

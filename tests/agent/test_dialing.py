@@ -4,6 +4,7 @@ Whom the agent takes for its server, and what it says to it in the clear; over r
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from OpenSSL.SSL import VERIFY_PEER
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
@@ -192,6 +194,46 @@ class DialingTests(TestCase):
             (Trouble.CERTIFICATE, ":name=localhost", [b"g1 OK\r\n", None]),
         ):
             await self.refuses(kind, "starttls", options, answers)
+
+    async def test_tickets(self) -> None:
+        """
+        One certificate is enough, also when connections were lost without a good-bye; whoever is not verified gives no ticket.
+        """
+        context = server_context(certificate_pem(), tickets=True)
+        port = await self.listen(TLSServerEndpoint(reactor, 0, context, "127.0.0.1"), [], b"* OK ready\r\n")
+
+        async def certificates(options: str, wanted: bool) -> list[int]:
+            """
+            How many were looked at until each of three connections stood or failed.
+            """
+            seen: list[int] = []
+            dialer = Dialer(reactor, parse_server(f"tls:127.0.0.1:{port}{options}"), AgentPolicy())
+
+            def look(*told: Any) -> bool:
+                seen.append(1)
+                return bool(told[-1])
+
+            dialer._context.set_verify(VERIFY_PEER, look)
+            counts = []
+            for _ in range(3):
+                try:
+                    client: Any = await dialer.path().endpoint.connect(Factory.forProtocol(_Client))
+                except Exception:
+                    self.assertFalse(wanted)
+                else:
+                    await client.has_heard
+                    self.assertIsNotNone(client.transport.getPeerCertificate())
+                    client.transport.abortConnection()
+                    await client.lost
+                    del client
+                    gc.collect()
+                counts.append(len(seen))
+            return counts
+
+        self.assertEqual(await certificates(f"{self.known}:pin={self.pin}", True), [1, 1, 1])
+        self.assertEqual(await certificates(f"{self.known}:pin={'0' * 64}", False), [1, 2, 3])
+        for server in self.servers:
+            await server.lost
 
     async def test_given_up(self) -> None:
         """

@@ -157,6 +157,33 @@ class AwayTests(SynchronousTestCase):
         ground.pass_time(100.0, 1.0)
         self.assertEqual(program.take(), b"")
 
+    def test_kept_warm_while_in_doubt(self) -> None:
+        """
+        The link is not given up yet, but the program waits: since its own words, not since the doubt.
+        """
+        ground = Ground(keep_warm=10.0, probe_timeout=60.0)
+        program = Program(ground).log_in()
+        ground.pass_time(100.0, 1.0)
+        ground.gates["wlan"].mode = "black"
+        wire = ground.gates["wlan"].wires[-1]
+        wire.silence()
+        self.assertEqual(program.say(b"a3 NOOP\r\n"), b"")
+        ground.pass_time(9.5, 0.5)
+        self.assertTrue(program.roamer.doubtful)
+        self.assertEqual(program.take(), b"")
+        ground.pass_time(1.0, 0.5)
+        self.assertEqual((program.take(), program.roamer.phase), (_STILL_HERE, Phase.LIVE))
+
+    def test_a_doubt_that_is_over_says_nothing(self) -> None:
+        ground = Ground(keep_warm=10.0)
+        program = Program(ground).log_in()
+        ground.gates["wlan"].mode = "black"
+        wire = ground.gates["wlan"].wires[-1]
+        wire.slow = 2.0
+        self.assertEqual(program.say(b"a3 NOOP\r\n"), b"")
+        ground.pass_time(30.0, 0.5)
+        self.assertNotIn(_STILL_HERE, program.take())
+
     def test_never_inside_a_response(self) -> None:
         """
         Cut all along a FETCH with a literal: the sign of life stands between responses or nowhere, and what the program hears
@@ -301,6 +328,52 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(program.take(), b"* BYE [UNAVAILABLE] The connection to the mail server is lost\r\n")
         self.assertTrue(program.transport.closed)
         self.assertEqual(ground.account.ends, [])
+
+    def test_session_gone_inside_a_literal(self) -> None:
+        """
+        Nothing is invented, neither inside the server's literal nor inside the program's: the connection ends.
+        """
+        for inside_the_servers in (True, False):
+            ground = Ground(Policy(grace=5.0), keep_warm=1.0)
+            ground.site.mailbox().deliver(b"Subject: lines\r\n\r\n" + b"0123456789\r\n" * 20)
+            program = Program(ground).log_in()
+            wire = ground.gates["wlan"].wires[-1]
+            if inside_the_servers:
+                wire.count_from_now()
+                wire.cut_after = (1, 150)
+                ground.gates["wlan"].mode = "shut"
+                said = program.say(b"a3 FETCH 1 (BODY.PEEK[])\r\n")
+                self.assertIn(b"BODY[] {", said)
+            else:
+                program.say(b"a3 APPEND INBOX () {1000}\r\n")
+                program.say(b"01234")
+            ground.shut()
+            with capturedLogs() as logged:
+                ground.pass_time(10.0, 1.0)
+                ground.open()
+                ground.pass_time(60.0, 1.0)
+            self.assertEqual((program.take(), program.transport.closed), (b"", True))
+            self.assertIn("the session is lost", "".join(formatEvent(one) or "" for one in logged))
+
+    def test_what_is_told(self) -> None:
+        """
+        A line for each event: the account, the connection, a word, and what happened; nothing of what was said.
+        """
+        with capturedLogs() as logged:
+            ground = Ground(keep_warm=0.0)
+            program = Program(ground).log_in()
+            ground.shut()
+            ground.pass_time(3.0, 0.1)
+            ground.open()
+            ground.pass_time(3.0, 0.1)
+            program.say(b"a3 LOGOUT\r\n")
+            ground.pass_time(3.0, 0.1)
+        lines = [formatEvent(one) or "" for one in logged if one["log_namespace"] == "mem_continuity.agent"]
+        words = [line.split(": ")[1] for line in lines]
+        self.assertEqual([word for word in words if word != "trying"], ["connected", "live", "away", "live", "ended"])
+        self.assertTrue(all(line.startswith("test 1: ") for line in lines), lines)
+        self.assertRegex(lines[-2], r"resumed by wlan, .*; it was away for 3\.\d s$")
+        self.assertNotIn("secret", "".join(lines))
 
     def test_agent_stops(self) -> None:
         ground = Ground()

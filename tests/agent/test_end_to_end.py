@@ -207,3 +207,4 @@ class EndToEndTests(OnDovecot, TestCase):
 
         for act in (from_the_beginning, by_starttls):
             self.assertEqual(await self.in_thread(act), "OK")
+        self.assertNotIn("Warning", agent.log())

@@ -17,7 +17,8 @@ from mem_continuity.agent.accounts import AccountSpec, parse_server
 from mem_continuity.agent.networks import Change, Kind, Network
 from mem_continuity.client.paths import Path
 from mem_continuity.client.roamer import Phase
-from tests.agent.ground import Ground, Program
+from tests.agent.ground import LOGIN, Ground, Program
+from tests.agent.puppet import GREETING, PuppetGround
 
 
 @dataclass
@@ -196,3 +197,79 @@ class FollowingTests(SynchronousTestCase):
         program.transport.lose()
         ground.pass_time(10.0)
         self.assertEqual(ground.account.ends, [])
+
+
+@dataclass
+class AddressWatch(Watch):
+    """
+    @ivar addresses: of the networks.
+    """
+
+    addresses: tuple[tuple[str, ...], ...] = ()
+
+    def ranked(self) -> tuple[Network, ...]:
+        networks = zip(self.names, self.addresses, strict=True)
+        return tuple(Network(name, place + 1, addresses, 0, False) for place, (name, addresses) in enumerate(networks))
+
+
+class PlainTests(SynchronousTestCase):
+    """
+    A connection that cannot move: before login, or to a server without continuity.
+    """
+
+    def begin(self, logged_in: bool) -> tuple[PuppetGround, AddressWatch, Program]:
+        ground = PuppetGround()
+        watch = AddressWatch(("wlan",), addresses=(("10.0.0.5",),))
+        ground.account.follow(watch, lambda network: Path(network.name, ground.puppet))
+        program = ground.program()
+        ground.puppet.say(GREETING)
+        if logged_in:
+            program.say(LOGIN)
+            ground.puppet.say(b"a1 OK in\r\n")
+        program.take()
+        return ground, watch, program
+
+    def test_its_network_is_gone(self) -> None:
+        """
+        There is another one: the program hears at once that its connection is over, as it would if it were its own.
+        """
+        for logged_in in (False, True):
+            ground, watch, program = self.begin(logged_in)
+            watch.addresses = (("10.0.1.5",),)
+            watch.now(Kind.LOST, "wwan", name="wlan", addresses=("10.0.0.5",))
+            self.assertEqual(program.take(), b"* BYE [UNAVAILABLE] The connection to the mail server is lost\r\n")
+            self.assertTrue(program.transport.closed)
+            self.assertTrue(ground.puppet.wires[0].over)
+            self.assertEqual(ground.account.ends, [])
+
+    def test_nothing_is_put_into_a_response(self) -> None:
+        ground, watch, program = self.begin(True)
+        ground.puppet.say(b"* 1 FETCH (BODY[] {10}\r\n01234")
+        program.take()
+        watch.addresses = (("10.0.1.5",),)
+        watch.now(Kind.LOST, "wwan", name="wlan", addresses=("10.0.0.5",))
+        self.assertEqual((program.take(), program.transport.closed), (b"", True))
+
+    def test_gone_for_a_moment(self) -> None:
+        """
+        It comes back with the same address, and so does the connection; with another one it is over.
+        """
+        for address, closed in (("10.0.0.5", False), ("10.0.0.6", True)):
+            ground, watch, program = self.begin(True)
+            watch.addresses = ()
+            watch.now(Kind.LOST, name="wlan", addresses=("10.0.0.5",))
+            self.assertFalse(program.transport.closed)
+            watch.addresses = ((address,),)
+            watch.now(Kind.APPEARED, "wlan", name="wlan", addresses=(address,))
+            ground.pass_time(1.0)
+            self.assertEqual(program.transport.closed, closed)
+
+    def test_a_better_one_appears(self) -> None:
+        """
+        It stays where it is.
+        """
+        ground, watch, program = self.begin(True)
+        watch.addresses = (("10.0.1.5",), ("10.0.0.5",))
+        watch.now(Kind.APPEARED, "lan", "wlan", name="lan", addresses=("10.0.1.5",))
+        ground.pass_time(1.0)
+        self.assertFalse(program.transport.closed)

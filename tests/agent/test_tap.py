@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -133,6 +134,29 @@ class ProcessTests(SynchronousTestCase):
             self.assertEqual((agent.data / "client-ids.json").read_bytes(), kept)
             self.assertNotIn("Traceback", agent.log())
 
+    def test_no_status(self) -> None:
+        """
+        Something that is no socket has its name: that is said, and mail goes on.
+        """
+        agent = AgentProcess("--server", f"tcp:localhost:{free_ports(1)[0]}")
+        self.addCleanup(agent.close)
+        (agent.data / "status.sock" / "x").mkdir(0o700, parents=True)
+        agent.data.chmod(0o700)
+        self.patch(agent, "ready", lambda: read_greeting("127.0.0.1", agent.port))
+        agent.start()
+        agent.wait_for_log("Nobody can ask how it stands: ")
+        self.assertNotIn("Traceback", agent.log())
+
+    def test_a_terminal_is_closed(self) -> None:
+        """
+        It stops in good order, as at a SIGTERM.
+        """
+        with AgentProcess("--server", f"tcp:localhost:{free_ports(1)[0]}") as agent:
+            os.kill(agent.pid, signal.SIGHUP)
+            agent.wait_for_log("Server Shut Down")
+            self.assertFalse(socket_path(agent.data).exists())
+            self.assertNotIn("Traceback", agent.log())
+
     def test_several_accounts(self) -> None:
         """
         From a file: each has its own port and client ID, and the status tells of each.
@@ -162,6 +186,9 @@ class ProcessTests(SynchronousTestCase):
         """
         data = tempfile.mkdtemp(prefix="agent-", dir="/tmp")  # short, wherever the checkout is: a socket's name has little room
         self.addCleanup(shutil.rmtree, data, ignore_errors=True)
+        theirs = Path(data, "theirs")
+        theirs.mkdir()
+        theirs.chmod(0o775)
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             for words, said in (
@@ -170,6 +197,7 @@ class ProcessTests(SynchronousTestCase):
                 (["--network", "x" * 100], "is no pattern of device names"),
                 (["--certificate", "/nowhere"], "the certificate /nowhere cannot be read"),
                 (["--data", "/dev/null/x"], "cannot be written"),
+                (["--data", str(theirs)], f"can be written by others; take that right from them: chmod go-w {theirs}"),
                 (["--data", str(Path(data).absolute() / ("x" * 100))], "is too long for a socket in it"),
             ):
                 status, error = self.twistd("--data", data, "--server", _SERVER, *words)
@@ -202,11 +230,14 @@ class WordsTests(SynchronousTestCase):
 
     def test_connections(self) -> None:
         live = {"number": 1, "phase": "live", "network": "wlan0", "seconds": 1.5, "handovers": 2, "kept_octets": 0}
-        away = {"number": 2, "phase": "away", "network": None, "seconds": 7.0, "handovers": 0, "kept_octets": 512}
-        account = {"account": "a", "server": "tls:x:993", "networks": ["wlan0", "wwan0"], "connections": [live, away]}
+        away = {"number": 2, "phase": "away", "network": None, "seconds": 67.2, "handovers": 1, "kept_octets": 512}
+        none = {"number": 3, "phase": "connecting", "network": None, "seconds": 7300.0, "handovers": 0, "kept_octets": 0}
+        connections = [live | {"last_network": "wlan0"}, away | {"last_network": "wlan0"}, none | {"last_network": None}]
+        account = {"account": "a", "server": "tls:x:993", "networks": ["wlan0", "wwan0"], "connections": connections}
         self.assertEqual(
             in_words({"accounts": [account]}),
             "a: tls:x:993, networks: wlan0, wwan0\n"
-            "  1: live by wlan0 for 1.5 seconds, 2 handovers\n"
-            "  2: away for 7 seconds, 0 handovers, 512 octets kept",
+            "  1: live by wlan0 for 1.5 s, 2 handovers, 0 octets kept\n"
+            "  2: away (last by wlan0) for 1 min 7 s, 1 handover, 512 octets kept\n"
+            "  3: connecting for 2 h 1 min, 0 handovers, 0 octets kept",
         )

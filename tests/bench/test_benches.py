@@ -22,6 +22,8 @@ TIMEOUT = 50.0
 
 FIRST_FIGURES = {
     "gap": "cold, RTT 20 ms, 10 messages",
+    "silence": "download, RTT 20 ms, 20 Mbit/s, loss 0 %: doubt",
+    "switch": "planned, FETCH, RTT 20: agent",
     "octets": "cold, default, up",
     "resent": "FETCH of 2 MB, delivered payload sent again",
     "tail": "20 Mbit/s x 60 ms, the most",
@@ -90,7 +92,13 @@ class BenchTests(SynchronousTestCase):
         """
         But those with other people's servers.
         """
-        self.check(name for name in BENCHES if not name.startswith("gateway"))
+        self.check(name for name in BENCHES if name != "switch" and not name.startswith("gateway"))
+
+    def test_the_switch_s_bench_runs(self) -> None:
+        """
+        By itself: it has seven processes.
+        """
+        self.check(["switch"])
 
     def test_the_gateway_s_benches_run(self) -> None:
         """

@@ -104,7 +104,8 @@ class AgentGuideTests(SynchronousTestCase):
         """
 
         def connection(number: int, phase: str, seconds: float, handovers: int, kept: int) -> dict[str, Any]:
-            words = {"number": number, "phase": phase, "network": "wlan0", "seconds": seconds}
+            network = "wlan0" if phase == "live" else None
+            words = {"number": number, "phase": phase, "network": network, "last_network": "wlan0", "seconds": seconds}
             return {**words, "handovers": handovers, "kept_octets": kept}
 
         networks = ["wlan0", "wwan0"]

@@ -19,10 +19,19 @@ def certificate_pem() -> bytes:
     """
     Key and certificate, one behind the other.
     """
+    return named_pem("localhost")
+
+
+def named_pem(*names: str, authority: bool = False) -> bytes:
+    """
+    The same for other names.
+
+    @param authority: say that it may be trusted as one; there are programs that want that.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     now = datetime.datetime.now(datetime.UTC)
-    made = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -30,9 +39,11 @@ def certificate_pem() -> bytes:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
-        .sign(key, hashes.SHA256())
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(one) for one in names]), False)
     )
+    if authority:
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+    made = builder.sign(key, hashes.SHA256())
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
