@@ -88,6 +88,7 @@ class Signs:
     @ivar noticed_at: when a look found octets under way for the first time in this silence; else any earlier time.
     @ivar slowest: seconds of a silence on this link that was none.
     @ivar round_trip: seconds, as PINGs have shown it; used where TCP tells nothing.
+    @ivar flowing: whether the silence began in the middle of a response that was coming in without a pause.
     @ivar backlog: whether a PING stands in line behind many octets of our own; used likewise.
     @ivar vitals: what TCP knows.
     """
@@ -101,6 +102,7 @@ class Signs:
     noticed_at: float = -inf
     slowest: float = 0.0
     round_trip: float = 0.0
+    flowing: bool = False
     backlog: bool = False
     vitals: Vitals | None = None
 
@@ -150,6 +152,8 @@ def patience(policy: RoamingPolicy, signs: Signs) -> float:
         # slow as we are.
         return max(least, _ROUND_TRIPS * signs.round_trip) + (policy.ack_delay if signs.backlog else 0.0)
     trip, deviation, wide = vitals.round_trip, _DEVIATIONS * vitals.variation, _DOUBTFUL_DEVIATIONS * vitals.variation
+    if signs.flowing:
+        trip, wide = vitals.least_round_trip, 0.0  # what made the queue has come; in silence there is none
     losses = sum(vitals.disorder >= share for share in _LOSSY)
     if losses:
         # Each repetition of the same octets comes after twice the time of the one before.

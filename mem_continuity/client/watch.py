@@ -31,6 +31,8 @@ from mem_continuity.layer.sockets import vitals
 _FORGETTING = 0.9
 _LATE = 0.1
 """Seconds; a timer that is later shows that the process was busy, or did not run."""
+_FLOWING = 0.5
+"""In parts of C{probe_quiet}: octets that come after less than that come without a pause."""
 _LEAST_WAIT = 0.001
 _LITTLE = 8 * 1024
 """Octets: behind so few of our own a PING gets through."""
@@ -64,6 +66,8 @@ class LinkWatch:
         self._due_at = 0.0
         self._put_off = False
         self._owed = False
+        self._received_at = -inf
+        self._flowing = False
         self._forget()
 
     def _forget(self) -> None:
@@ -78,7 +82,10 @@ class LinkWatch:
         """
         The inner protocol receives octets.
         """
+        now = self._clock.seconds()
         self._owed = not octets.endswith(b"\n")  # in the middle of a line, or of a literal, more has to come
+        self._flowing = self._owed and now - self._received_at < _FLOWING * self._policy.probe_quiet
+        self._received_at = now
         self._stir()
 
     def written(self, octets: bytes) -> None:
@@ -134,6 +141,7 @@ class LinkWatch:
             noticed_at=self._noticed_at,
             slowest=self._slowest,
             round_trip=self._round_trip,
+            flowing=self._flowing,
             backlog=session.sender.retained > _LITTLE,
             vitals=None if link is None else vitals(link.transport),
         )

@@ -5,6 +5,7 @@ A planned move while the old link still brings something: on a clock, with wires
 from __future__ import annotations
 
 from math import inf
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -21,7 +22,7 @@ class DrainingTests(SynchronousTestCase):
     From the first to the second network, with an answer under way on the first.
     """
 
-    def begin(self, slow: float = 0.3, **policy: float) -> tuple[Handset, Roamer]:
+    def begin(self, slow: float = 0.3, **policy: Any) -> tuple[Handset, Roamer]:
         """
         An answer has been written to the old link and takes its time.
         """
@@ -100,6 +101,27 @@ class DrainingTests(SynchronousTestCase):
         handset.sleep(0.2)
         self.assertEqual((roamer.phase, len(self.answers), roamer.handovers), (Phase.LIVE, 1, 2))
         self.assertEqual(handset.client.losses, [])
+
+    def test_the_network_of_an_old_link_that_failed_is_tried_last(self) -> None:
+        """
+        The new link was given up with it, and has done nothing wrong.
+        """
+        handset, roamer = self.begin(slow=inf, drain_quiet=0.5)
+        roamer.switch("xg")
+        handset.gates["wlan"].mode = "black"
+        handset.sleep(0.6)
+        self.assertEqual((roamer.phase, roamer.path, len(self.answers)), (Phase.LIVE, "xg", 1))
+        self.assertEqual(len(handset.gates["wlan"].tries), 1)
+
+    def test_the_network_of_a_new_link_that_failed_is_tried_as_ever(self) -> None:
+        handset, roamer = self.begin()
+        roamer.switch("xg")
+        handset.site.settle()
+        handset.gates["xg"].mode = "black"
+        handset.wire("xg").cut()
+        handset.site.settle()
+        self.assertEqual((roamer.phase, roamer.path, len(self.answers)), (Phase.LIVE, "wlan", 1))
+        self.assertEqual(len(handset.gates["xg"].tries), 1)
 
     def test_an_old_link_that_is_slow_without_end_is_given_up(self) -> None:
         """

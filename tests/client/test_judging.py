@@ -60,6 +60,12 @@ class PatienceTests(SynchronousTestCase):
         self.check(patience(POLICY, signs(0.0, vitals=tcp(round_trip=2.0, variation=0.1))), 3.0)
         self.check(patience(POLICY, signs(0.0, vitals=tcp(round_trip=2.0, variation=1.0))), 8.0)
 
+    def test_a_queue_that_has_drained(self) -> None:
+        vitals = tcp(round_trip=0.4, least_round_trip=0.15, variation=0.1)
+        self.check(patience(POLICY, signs(0.0, vitals=vitals)), 1.0)
+        self.check(patience(POLICY, signs(0.0, vitals=vitals, flowing=True)), DOUBT)
+        self.check(patience(POLICY, signs(0.0, vitals=vitals, flowing=True, slowest=2.0)), 3.0)
+
     def test_losses_leave_room_for_a_repetition(self) -> None:
         def after(trip: float, disorder: float) -> float:
             return patience(POLICY, signs(0.0, vitals=tcp(round_trip=trip, least_round_trip=trip, disorder=disorder)))

@@ -11,11 +11,11 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase
 
-from mem_continuity.client import ContinuityLost
+from mem_continuity.client import ContinuityLost, Path
 from mem_continuity.client.link import LinkFailed
 from mem_continuity.client.roaming import Phase
 from mem_continuity.core.frames import FrameType, encode
-from tests.client.handset import Client, Handset
+from tests.client.handset import Client, Gate, Handset
 
 
 class ComingBackTests(SynchronousTestCase):
@@ -242,6 +242,78 @@ class HintTests(SynchronousTestCase):
         roamer.network_changed()
         handset.site.settle()
         self.assertEqual((roamer.path, len(answers), handset.gates["wlan"].cancelled), ("xg", 1, 1))
+
+    def test_hints_that_tell_nothing_new_end_nothing(self) -> None:
+        """
+        Another link is sought by all networks that there are, but for the one in doubt; it is not begun anew at each word.
+        """
+        handset = Handset()
+        roamer = handset.begin()
+        handset.wire("wlan").silence()
+        handset.gates["xg"].mode = "black"
+        handset.client.noop().addBoth(lambda _: None)
+        handset.sleep(1.0)
+        for _ in range(5):
+            roamer.network_changed()
+            handset.sleep(0.1)
+        self.assertEqual((roamer.phase, len(handset.gates["xg"].tries), handset.gates["xg"].cancelled), (Phase.LIVE, 1, 0))
+        xg = handset.endpoint.paths.pop()
+        handset.endpoint.paths.append(Path("third", Gate(handset.site)))
+        roamer.network_changed()
+        handset.site.settle()
+        self.assertEqual((roamer.path, handset.gates[xg.name].cancelled), ("third", 1))
+
+    def test_a_network_that_is_tried_goes(self) -> None:
+        """
+        And the one in doubt is the only one that is left.
+        """
+        handset = Handset()
+        roamer = handset.begin()
+        handset.wire("wlan").silence()
+        handset.gates["xg"].mode = "black"
+        handset.client.noop().addBoth(lambda _: None)
+        handset.sleep(1.0)
+        del handset.endpoint.paths[1]
+        roamer.network_changed()
+        handset.site.settle()
+        self.assertEqual((roamer.phase, roamer.path, handset.gates["xg"].cancelled), (Phase.LIVE, "wlan", 1))
+        self.assertEqual(roamer.handovers, 1)
+
+    def test_one_other_is_sought_at_a_time_while_a_link_is_asked(self) -> None:
+        """
+        However many have a reason for it; and when the session is over, none.
+        """
+        handset = Handset(answer_doubt=2.0)
+        roamer = handset.begin()
+        wlan = handset.endpoint.paths.pop(0)
+        handset.gates["xg"].silent_from_now()
+        handset.wire("wlan").cut()
+        handset.sleep(0.5)
+        handset.gates["wlan"].mode = handset.gates["xg"].mode = "black"
+        handset.endpoint.paths.append(wlan)
+        roamer.network_changed()
+        handset.sleep(2.0)
+        self.assertEqual([len(gate.tries) for gate in handset.gates.values()], [2, 2])
+        assert roamer.conduit is not None
+        roamer.conduit.end(b"ABORTED")
+        self.assertEqual([gate.cancelled for gate in handset.gates.values()], [1, 1])
+
+    def test_one_is_sought_anew_after_another_failed_at_once(self) -> None:
+        handset = Handset(answer_doubt=2.0)
+        roamer = handset.begin()
+        wlan = handset.endpoint.paths.pop(0)
+        handset.gates["xg"].silent_from_now()
+        handset.wire("wlan").cut()
+        handset.sleep(0.5)
+        handset.gates["wlan"].mode = handset.gates["xg"].mode = "shut"
+        handset.endpoint.paths.append(wlan)
+        roamer.network_changed()
+        handset.sleep(0.1)
+        self.assertIs(roamer.phase, Phase.AWAY)
+        handset.gates["wlan"].mode = "open"
+        roamer.network_changed()
+        handset.site.settle()
+        self.assertEqual((roamer.phase, roamer.path), (Phase.LIVE, "wlan"))
 
     def test_a_network_is_lost_while_a_link_on_it_is_asked(self) -> None:
         handset = Handset()

@@ -39,6 +39,7 @@ class Kernel:
         self.unacknowledged = 0
         self.timeouts = 0
         self.round_trip = 0.02
+        self.variation = 0.001
 
     def setsockopt(self, *_: Any) -> None:
         """
@@ -54,7 +55,7 @@ class Kernel:
         made[2] = self.timeouts
         struct.pack_into("=I", made, 24, self.unacknowledged)
         struct.pack_into("=II", made, 52, ago, ago)
-        struct.pack_into("=II", made, 68, round(self.round_trip * 1e6), 1000)
+        struct.pack_into("=II", made, 68, round(self.round_trip * 1e6), round(self.variation * 1e6))
         return bytes(made)
 
 
@@ -212,6 +213,28 @@ class ToldByTCPTests(WatchTestCase):
         self.say()
         took = self.until_doubt()
         self.assertTrue(0.8 <= took <= 0.91, took)
+
+    def test_a_round_trip_that_varied(self) -> None:
+        """
+        It makes patient, but not where octets came without a pause, and end in the middle of a response.
+        """
+        for pieces, least, most in (
+            ((b"* 1 FETCH (BODY[] {1000}\r\n", b"one"), 0.45, 0.51),
+            ((b"* 1 EXISTS\r\n", b"* 2 EXISTS\r\n"), 1.25, 1.35),
+        ):
+            with self.subTest(pieces=pieces):
+                self.start()
+                self.kernel.round_trip, self.kernel.variation = 0.1, 0.2
+                (served,) = self.handset.site.factory.table.all()
+                assert served.conduit is not None
+                for piece in pieces:
+                    self.handset.sleep(0.05, 0.01)
+                    served.conduit.carry_write(piece)
+                    self.handset.site.settle()
+                self.kernel.unacknowledged = 1
+                self.silence()
+                took = self.until_doubt()
+                self.assertTrue(least <= took <= most, took)
 
     def test_no_doubt_as_long_as_acknowledgements_come(self) -> None:
         """
