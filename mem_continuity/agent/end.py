@@ -69,7 +69,10 @@ class ProgramEnd(Protocol):
         self.path: str | None = None
         self._account = account
         self._front = Front(account.policy, self._secure, self._can_start_tls)
-        self._patience = Patience(account.reactor, account.policy, account.limits.keep_warm, self._say, self._is_missing)
+        limits = account.limits
+        self._patience = Patience(
+            account.reactor, account.policy, limits.keep_warm, limits.keep_warm_idle, self._say, self._is_missing
+        )
         self._wait = LoginWait(account.reactor, account.limits, self._late)
         self._deadline: IDelayedCall | None = None
         self._server: ServerEnd | None = None

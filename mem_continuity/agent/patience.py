@@ -30,12 +30,16 @@ class Patience:
         clock: IReactorTime,
         policy: Policy,
         every: float,
+        at_rest: float,
         say: Callable[[bytes], object],
         is_needed: Callable[[], bool],
     ) -> None:
         """
         @param policy: bounds what is kept of the dialogue; see L{StateObserver}.
-        @param every: seconds in which nothing was said on either side, and then between two signs of life; 0 for none at all.
+        @param every: seconds in which nothing was said on either side, and then between two signs of life, while the program
+            waits for an answer; 0 for none at all.
+        @param at_rest: the same while it waits for nothing, or is in IDLE: some take any word there for news, and then wait for
+            an answer.
         @param say: writes to the program.
         @param is_needed: whether the session still is away, or its link in doubt.
         """
@@ -43,6 +47,7 @@ class Patience:
         self._observer = StateObserver(policy)
         self._clock = clock
         self._every = every
+        self._at_rest = max(every, at_rest)
         self._say = say
         self._is_needed = is_needed
         self._said_at = clock.seconds()
@@ -79,8 +84,13 @@ class Patience:
         if self._every and self._timer is None:
             self._wait()
 
+    @property
+    def _due_at(self) -> float:
+        return self._said_at + (self._at_rest if self._observer.at_rest else self._every)
+
     def _wait(self) -> None:
-        left = self._said_at + self._every - self._clock.seconds()
+        # What the program says meanwhile may make it due sooner.
+        left = min(self._due_at - self._clock.seconds(), self._every)
         self._timer = self._clock.callLater(max(0.0, left), self._due)
 
     def stop(self) -> None:
@@ -96,7 +106,7 @@ class Patience:
         if not self._is_needed():
             return
         now = self._clock.seconds()
-        if now >= self._said_at + self._every:
+        if now >= self._due_at:
             self._said_at = now
             if self.may_speak:
                 self.warmed += 1

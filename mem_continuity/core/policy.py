@@ -208,6 +208,7 @@ class AgentPolicy(RoamingPolicy):
 
     # Mail programs
     keep_warm: float = _limit(10.0, "seconds", "of silence while away; then * OK to the program, again and again; 0: never", 0.0)
+    keep_warm_idle: float = _limit(120.0, "seconds", "the same to a program in IDLE, or one that waits for nothing", 0.0)
     network_wait: float = _limit(10.0, "seconds", "a program that connects while there is no network is held so long", 0.0)
     farewell: float = _limit(2.0, "seconds", "for the server to learn that the agent stops", 0.0)
     programs: int = _limit(200, "connections", "of mail programs to one account; each is a connection to its server")

@@ -159,7 +159,7 @@ class StateObserver:
     @property
     def at_rest(self) -> bool:
         """
-        Nothing is in progress but IDLE.  Not true when blind.
+        Nothing is in progress but IDLE, and nobody has said DONE.  Not true when blind.
         """
         if not self.mid_command:
             return True
@@ -232,6 +232,8 @@ class StateObserver:
                 # DONE, a line that the server asked for, or nonsense
                 if literal is not None:
                     self._lose()
+                elif head.upper() == b"DONE":
+                    self._idle_ends()
                 return
             if not self._begins(command.tag, command.name):
                 self._lose()
@@ -246,6 +248,12 @@ class StateObserver:
             self._uninvited = not without_asking
             if not size and without_asking and self._name_octets is not None:
                 self._named(b"")
+
+    def _idle_ends(self) -> None:
+        # RFC 2177: from here on IDLE is a command like any other that awaits its answer.
+        for command in self._outstanding.values():
+            if command.name == b"IDLE":
+                command.name = b""
 
     def _begins(self, tag: bytes, name: bytes) -> bool:
         """

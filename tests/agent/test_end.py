@@ -142,8 +142,8 @@ class AwayTests(SynchronousTestCase):
         """
         ground = Ground(keep_warm=20.0)
         program = Program(ground).log_in()
-        program.say(b"a3 IDLE\r\n")
         ground.shut()
+        program.say(b"a3 NOOP\r\n")
         ground.pass_time(19.0, 1.0)
         self.assertEqual(program.take(), b"")
         ground.pass_time(2.0, 1.0)
@@ -156,6 +156,24 @@ class AwayTests(SynchronousTestCase):
         program.take()
         ground.pass_time(100.0, 1.0)
         self.assertEqual(program.take(), b"")
+
+    def test_seldom_in_idle(self) -> None:
+        """
+        A program there waits for nothing, and may take any word for news; but when it has said DONE it waits.
+        """
+        ground = Ground(keep_warm=10.0, keep_warm_idle=100.0)
+        program = Program(ground).log_in()
+        program.say(b"a3 IDLE\r\n")
+        ground.shut()
+        ground.pass_time(99.0, 1.0)
+        self.assertEqual(program.take(), b"")
+        ground.pass_time(12.0, 1.0)
+        self.assertEqual(program.take(), _STILL_HERE)
+        program.say(b"DONE\r\n")
+        ground.pass_time(9.0, 1.0)
+        self.assertEqual(program.take(), b"")
+        ground.pass_time(8.0, 1.0)
+        self.assertEqual(program.take(), _STILL_HERE)
 
     def test_kept_warm_while_in_doubt(self) -> None:
         """

@@ -33,6 +33,24 @@ class ObserverTests(SynchronousTestCase):
         for turn, octets in enumerate(turns):
             (self.observer.server_data if turn % 2 else self.observer.client_data)(octets)
 
+    def test_at_rest(self) -> None:
+        """
+        In IDLE, until DONE; and with nothing in flight.
+        """
+        observer = StateObserver(Policy())
+        self.assertTrue(observer.at_rest)
+        for octets, at_rest in ((b"a NOOP\r\n", False), (b"b IDLE\r\n", False)):
+            observer.client_data(octets)
+            self.assertEqual(observer.at_rest, at_rest)
+        observer.server_data(b"a OK done\r\n+ idling\r\n")
+        self.assertTrue(observer.at_rest)
+        observer.client_data(b"DO")
+        self.assertFalse(observer.at_rest)
+        observer.client_data(b"NE\r\n")
+        self.assertFalse(observer.at_rest)
+        observer.server_data(b"b OK done\r\n")
+        self.assertTrue(observer.at_rest)
+
     def test_select(self) -> None:
         self.talk(SELECT[0])
         self.assertEqual((self.observer.mailbox, self.observer.mid_command, self.observer.changed), (None, True, False))
