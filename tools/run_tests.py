@@ -3,6 +3,7 @@ All the checks of the project, those that fail fastest first: ruff, mypy, then t
 
 Invariants:
 
+- Tests that mostly wait run in a process of their own beside the others; what they say is shown when the others are done.
 - The last line on stdout is always C{N passed, N failed, N skipped}, also when a test hangs, kills its process or the
   run is interrupted.  Therefore the tests run in a child process, which tells its parent over a pipe how each went.
 - Each test counts once, with the worst that happened to it: errors and unexpected successes are failures, an expected
@@ -24,9 +25,12 @@ import contextlib
 import faulthandler
 import gc
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import unittest
 import warnings
 from collections import Counter
@@ -52,6 +56,9 @@ LINTED = ("mem_continuity", "tests", "bench", "demo", "tools", "setup.py")
 TOLERATED_WARNINGS: tuple[dict[str, Any], ...] = ()
 """Keyword arguments for L{warnings.filterwarnings}: a narrow entry, with C{message} and C{module}, for each warning
 inside a dependency that cannot be avoided here."""
+
+BESIDE = ("tests.roaming",)
+"""Packages whose tests mostly wait, for mail programs on slow networks."""
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
@@ -249,29 +256,92 @@ def _follow(report: IO[str], counts: Counter[str]) -> tuple[str | None, bool]:
     return running, over
 
 
+class _Lane:
+    """
+    A child with some of the tests.
+
+    @ivar counts: how they went.
+    """
+
+    def __init__(self, names: Sequence[str], force_gc: bool, output: IO[bytes] | None) -> None:
+        """
+        @param output: where it says what it says; our own stdout and stderr if not given.
+        """
+        self.counts: Counter[str] = Counter()
+        reading, writing = os.pipe()
+        command = [sys.executable, __file__, "--child", str(writing), *(["--force-gc"] if force_gc else []), *names]
+        # A process group of its own, so that whatever a test that was cut off had started can be ended with it.
+        self._child = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=None if output is None else subprocess.STDOUT,
+            pass_fds=[writing],
+            process_group=0,
+        )
+        os.close(writing)
+        self._report = os.fdopen(reading, encoding="utf-8")
+
+    def follow(self) -> None:
+        """
+        Count until it has ended.
+        """
+        with self._report:
+            running, over = _follow(self._report, self.counts)
+        code = self._child.wait()
+        if over and code == 0:
+            return
+        _end_group(self._child)
+        self.counts[FAILED] += 1
+        if running is not None:
+            _say(f"the tests ended in the middle of {running} (exit code {code}); those after it did not run")
+        else:
+            _say(f"the tests did not come to their end (exit code {code})")
+
+    def end(self) -> None:
+        """
+        End it, if it has not ended.
+        """
+        if self._child.poll() is None:
+            _end_group(self._child)
+            self._child.wait()
+
+
+def _lanes(names: Sequence[str]) -> list[list[str]]:
+    """
+    What runs in one process each: first what is shown as it goes, then what runs beside it.
+    """
+    if list(names) != ["tests"]:
+        return [list(names)]
+    found = sorted(f"tests.{module.name}" for module in pkgutil.iter_modules([str(ROOT / "tests")]))
+    return [[name for name in found if name not in BESIDE], [name for name in found if name in BESIDE]]
+
+
 def _test(names: Sequence[str], force_gc: bool, counts: Counter[str]) -> None:
     _say("--- tests")
-    reading, writing = os.pipe()
-    command = [sys.executable, __file__, "--child", str(writing), *(["--force-gc"] if force_gc else []), *names]
-    # A process group of its own, so that whatever a test that was cut off had started can be ended with it.
-    child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, pass_fds=[writing], process_group=0)
-    os.close(writing)
-    try:
-        with os.fdopen(reading, encoding="utf-8") as report:
-            running, over = _follow(report, counts)
-        code = child.wait()
-    except BaseException:
-        _end_group(child)
-        child.wait()
-        raise
-    if over and code == 0:
-        return
-    _end_group(child)
-    counts[FAILED] += 1
-    if running is not None:
-        _say(f"the tests ended in the middle of {running} (exit code {code}); those after it did not run")
-    else:
-        _say(f"the tests did not come to their end (exit code {code})")
+    with contextlib.ExitStack() as stack:
+        beside = []
+        shown, *others = _lanes(names)
+        for other in others:
+            output = stack.enter_context(tempfile.TemporaryFile())
+            lane = _Lane(other, force_gc, output)
+            stack.callback(lane.end)
+            thread = threading.Thread(target=lane.follow, daemon=True)
+            thread.start()
+            beside.append((lane, thread, output))
+        lane = _Lane(shown, force_gc, None)
+        stack.callback(lane.end)
+        try:
+            lane.follow()
+            for _, thread, _ in beside:
+                thread.join()
+        finally:
+            counts.update(lane.counts)
+            for lane, _, output in beside:
+                counts.update(lane.counts)
+                output.seek(0)
+                _say("--- beside them\n" + output.read().decode("utf-8", "replace"))
 
 
 def _end_group(child: subprocess.Popen[bytes]) -> None:

@@ -22,8 +22,14 @@ declare -A packages=(
     [mbsync]=isync
     [offlineimap]=offlineimap3
     [mutt]=mutt
+    [neomutt]=neomutt
     [fetchmail]=fetchmail
+    [getmail]=getmail6
     [curl]=curl
+    [thunderbird]=thunderbird
+    # what stands for a terminal and a screen, with nobody in front of them
+    [tmux]=tmux
+    [Xvfb]=xvfb
 )
 cyrus=/usr/local/lib/cyrus-imapd-unpacked
 

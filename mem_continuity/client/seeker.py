@@ -17,7 +17,6 @@ C{backoffPolicy} is used.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from random import random
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from twisted.python.failure import Failure
 
 from mem_continuity.client.link import ClientLink, LinkFailed
 from mem_continuity.client.paths import AnyPath
+from mem_continuity.client.search import Search
 from mem_continuity.core.frames import FrameType, encode
 from mem_continuity.core.handshake import Binding, Refusal, Refused
 from mem_continuity.core.resumption import Attempt
@@ -37,28 +37,6 @@ from mem_continuity.layer.sockets import exported_binding
 
 if TYPE_CHECKING:
     from mem_continuity.client.roamer import Roamer
-
-
-@dataclass
-class _Search:
-    """
-    A link is being made.
-
-    @ivar anew: it was cancelled only to be begun again, with the paths that there are now.
-    """
-
-    ways: AnyPath
-    link: Deferred[ClientLink]
-    anew: bool = False
-
-    def outdated(self, names: set[str], present: str | None) -> bool:
-        """
-        Whether it may hang where nothing leads anywhere any more: there is a path now that it does not try, or none of its own.
-
-        @param present: the path in use, which is there for whoever wants to leave it.
-        """
-        tried = {path.name for path in self.ways.paths}
-        return not names - {present} <= tried or not tried & names
 
 
 class Seeker:
@@ -84,8 +62,8 @@ class Seeker:
         self._work: Deferred[None] | None = None
         self._moving: Deferred[None] | None = None
         self._hedge: Deferred[None] | None = None
-        self._connecting: _Search | None = None
-        self._leaving: _Search | None = None
+        self._connecting: Search | None = None
+        self._leaving: Search | None = None
         self._racing: list[AnyPath] = []
         self._asking: ClientLink | None = None
         self._asked_at = 0.0
@@ -236,8 +214,8 @@ class Seeker:
         """
         return await self._link_by(self._endpoint.ways(only, without, last))
 
-    def _search(self, ways: AnyPath) -> _Search:
-        return _Search(ways, Deferred.fromCoroutine(self._link_by(ways)))
+    def _search(self, ways: AnyPath) -> Search:
+        return Search(ways, Deferred.fromCoroutine(self._link_by(ways)))
 
     async def _link_by(self, ways: AnyPath) -> ClientLink:
         begun = self._clock.seconds()

@@ -376,16 +376,18 @@ class Session:
             self._ping_due = True
             self._ping_at = now + timeout
 
-    def deadline(self) -> float | None:
+    def deadline(self, writable: bool = True) -> float | None:
         """
         When L{tick} has something to do next, or None.
+
+        @param writable: the link takes octets; when it does not, nobody has to be woken for what cannot be said.
         """
         # Asked for whatever passes, so without a list.
         first = inf if self._grace_at is None else self._grace_at
         if self._ping_at is not None and self._ping_at < first:
             first = self._ping_at
         if self._reader is not None:
-            if self._ack_at is not None and self._ack_at < first and self.receiver.unacknowledged:
+            if writable and self._ack_at is not None and self._ack_at < first and self.receiver.unacknowledged:
                 first = self._ack_at
             if self._ping_at is None and self.heard_at + self._silence < first:
                 first = self.heard_at + self._silence

@@ -472,7 +472,7 @@ class Conduit:
         self.flush()
 
     def _rearm(self) -> None:
-        deadline = self.session.deadline()
+        deadline = self.session.deadline(self.link is None or not self.link.congested)
         if deadline is None:
             return  # a timer that is set finds nothing to do
         timer = self._timer

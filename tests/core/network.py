@@ -44,11 +44,13 @@ class Link:
     attempt: Attempt | None = None
     asked: bytes = b""
     planned: bool = False
+    garbled: bool = False
     dead: bool = False
 
     def put(self, to: str, octets: bytes) -> None:
         if not self.dead:
             self.pipes[to] += octets
+            self.garbled |= octets in FRAMING_FAULTS
 
     def die(self) -> None:
         """

@@ -43,10 +43,10 @@ def client_session(written: int, sent: int, base: int = 0) -> Session:
 
 
 class AttemptTests(SynchronousTestCase):
-    def answer(self, attempt: Attempt, received: int, agreed: Terms | None = None) -> Resumed:
+    def answer(self, attempt: Attempt, received: int, agreed: Terms | None = None, start: int | None = None) -> Resumed:
         asked = attempt.request
-        proof = server_proof(agreed or terms(WINDOW), asked.attempt, asked.received, asked.sent, EXPORTED, received)
-        return Resumed(received, proof)
+        proof = server_proof(agreed or terms(WINDOW), asked.attempt, asked.received, asked.sent, EXPORTED, received, start)
+        return Resumed(received, proof, start)
 
     def test_what_was_never_sent_travels_along(self) -> None:
         session = client_session(100, 0)
@@ -162,6 +162,26 @@ class AttemptTests(SynchronousTestCase):
             attempt = Attempt(session, EXPORTED, 0, 0)
             for count in (0, 99, 301, 500, MOST_OFFSET):
                 self.assert_not_granted(session, attempt, self.answer(attempt, count))
+
+    def test_a_start_that_cannot_be(self) -> None:
+        """
+        Of a server that reads the old link on: not before what has come by it, not beyond the window that is open there.
+        """
+        session = client_session(500, 300)
+        session.attach(NOW)
+        attempt = Attempt(session, EXPORTED, 0, 0, drain=True)
+        session.receiver.arrive(bytes(1000))
+        session.receiver.hand_on()
+        for most in (WINDOW, 1000 + WINDOW):
+            for start in (0, 999, most + 1, MOST_OFFSET):
+                self.assert_not_granted(session, attempt, self.answer(attempt, 300, start=start))
+            for start in (1000, most):
+                attempt.verify(self.answer(attempt, 300, start=start))
+            session.receiver.acknowledge()
+        self.assert_not_granted(session, attempt, replace(self.answer(attempt, 300, start=1000), start=1001))
+        self.assert_not_granted(session, Attempt(session, EXPORTED, 0, 0), self.answer(attempt, 300, start=1000))
+        session.detach(NOW)
+        self.assert_not_granted(session, attempt, self.answer(attempt, 300, start=1000))
 
     def test_an_answer_of_another_link_does_not_fit(self) -> None:
         session = client_session(500, 300)

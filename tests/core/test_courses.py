@@ -180,6 +180,25 @@ class CourseTests(SynchronousTestCase):
                     for side in world.sides.values():
                         self.assertEqual(side.session.sender.taken, side.wrote)
 
+    def test_one_move_after_the_other(self) -> None:
+        """
+        Each names the link that it leaves, so each old link is read to its end.
+        """
+        world = World()
+        for turn in range(1, 5):
+            for side in world.sides.values():
+                world.write(side, 300)
+                world.pump(side)
+            link = world.attempt(drain=True)
+            world.move(link, "server")
+            world.move(link, "client")
+            world.flow()
+            world.flow()
+            self.assertEqual((world.client.link, world.drains, world.client.former), (link, turn, None))
+        world.settle()
+        self.assert_exact(world)
+        self.assertEqual(world.grants, 4)
+
     def test_a_move_does_not_stand_still(self) -> None:
         """
         A command that is written while another link is asked for is answered by the time of one round trip.
@@ -221,6 +240,29 @@ class CourseTests(SynchronousTestCase):
         self.assertEqual((world.client.link, world.drains), (link, 1))
         world.settle()
         self.assert_exact(world)
+
+    def test_acknowledgements_open_the_window_before_the_request_comes(self) -> None:
+        """
+        The server goes on with the old link a window beyond them, which is more than a window beyond what was asked for.
+        """
+        world = World()
+        old, window = world.links[0], 4096
+        world.write(world.server, 3 * window)
+        world.pump(world.server)
+        link = world.attempt(drain=True)
+        for _ in range(2):
+            world.move(old, "client")
+            world.deliver(world.client)
+            world.pump(world.client)
+            world.move(old, "server")
+            world.pump(world.server)
+        self.assertEqual(world.server.session.sender.sent, 3 * window)
+        world.move(link, "server")
+        world.move(link, "client")
+        self.assertEqual((world.client.link, world.drains, world.lost_tries), (link, 1, 0))
+        world.settle()
+        self.assert_exact(world)
+        self.assertEqual(world.server.session.sender.taken, 3 * window)
 
     def test_an_old_link_that_dies_while_it_is_read(self) -> None:
         """

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mem_continuity.core.frames import encode_ack
 from mem_continuity.core.handshake import Binding, Refusal
 from mem_continuity.core.policy import Policy, RoamingPolicy
-from mem_continuity.core.states import Delivered, PeerEnded
+from mem_continuity.core.states import Delivered, PeerEnded, State
 from tests import LONG
 from tests.core.network import FRAMING_FAULTS, Link, Side
 from tests.core.support import BASES, PATTERNS
@@ -134,6 +134,25 @@ class TwoSidesMachine(RuleBasedStateMachine):
         if old is not None:
             world.move(old, "client", late_too)
 
+    @rule(most=st.integers(1, 4), through=amounts, answer=amounts)
+    def switch_while_the_old_link_is_faster(self, most: int, through: int, answer: int) -> None:
+        """
+        What the old link brings while another is asked for is acknowledged, and the server goes on there, before it hears of
+        the other.
+        """
+        world = self.world
+        link = world.attempt(drain=True)
+        old = world.client.link
+        if old is not None:
+            for _ in range(most):
+                world.pump(world.server)
+                world.move(old, "client", through)
+                world.deliver(world.client)
+                world.pump(world.client)
+                world.move(old, "server", through)
+        world.move(link, "server")
+        world.move(link, "client", answer)
+
     @rule()
     def give_up(self) -> None:
         self.world.give_up()
@@ -233,6 +252,10 @@ class TwoSidesTests(SynchronousTestCase):
             lambda: machine.attempt_and_be_answered(random.choice(some), random.choice(some), random.random() < 0.5): 4,
             lambda: machine.attempt_twice_at_once(random.random() < 0.5, random.choice([[0, 1], [1, 0]])): 1,
             lambda: machine.switch_while_the_old_link_is_busy(random.choice(some), random.choice(some), random.random() < 0.7): 3,
+            lambda: machine.switch_while_the_old_link_is_faster(
+                random.choice([1, 2, 4]), random.choice(some), random.choice(some)
+            ): 2,
+            lambda: machine.pile_up(random.choice(NAMES)): 1,
             lambda: machine.attempt(random.random() < 0.5): 1,
             machine.give_up: 1,
             lambda: machine.die(random.randrange(3)): 1,
@@ -290,6 +313,62 @@ class EndTests(SynchronousTestCase):
         if not world.refusals:
             self.assertTrue(closing.session.delivered)
             self.assertGreaterEqual(world.count(other, PeerEnded), 1)
+
+    def test_a_close_in_the_middle_of_moves(self) -> None:
+        """
+        What was written before it arrives, and so does the end, whatever link each of them stands on.
+        """
+        for seed in range(5000 if LONG else 200):
+            random = Random(seed)
+            world = World(window=random.choice([4096, 20000]), base=random.choice(BASES))
+            closing = world.sides[random.choice(NAMES)]
+            other = world.other(closing)
+            moves = random.randrange(1, 5)
+            closes_in = random.randrange(moves)
+            for move in range(moves):
+                self.restless(world, random)
+                link = world.attempt(random.random() < 0.8)
+                if move == closes_in:
+                    self.restless(world, random)
+                    closing.session.close(b"closed", world.now)
+                self.restless(world, random)
+                world.move(link, "server")
+                self.restless(world, random)
+                world.move(link, "client")
+                self.restless(world, random)
+            for turn in range(100):
+                if other.got == closing.wrote and world.count(other, PeerEnded):
+                    break
+                link_of_both = world.client.link
+                stuck = turn > 3 and any(side.former is not None for side in world.sides.values())
+                if stuck or link_of_both is None or link_of_both is not world.server.link or link_of_both.dead:
+                    world.reconnect()
+                    if world.over:
+                        break
+                world.flow()
+                world.advance(1.0)
+            self.assertEqual(other.got, closing.wrote, seed)
+            self.assertTrue(world.count(other, PeerEnded) or world.over, seed)
+
+    @staticmethod
+    def restless(world: World, random: Random) -> None:
+        """
+        Both sides write and read a little, and some of it comes through; rarely a link dies.
+        """
+        for _ in range(random.randrange(6)):
+            side = world.sides[random.choice(NAMES)]
+            what = random.randrange(5)
+            if what == 0 and side.session.state is State.LIVE:
+                world.write(side, random.choice([1, 200, 6000]))
+            elif what == 1:
+                world.pump(side, random.choice([1, 50]))
+            elif what == 2:
+                world.deliver(side, random.choice([1, 50]))
+            else:
+                world.move(random.choice(world.links[-3:]), side.name, random.choice([1, 30, 1000, EVERYTHING]))
+            if random.random() < 0.02:
+                random.choice(world.links[-2:]).die()
+                world.notice(side)
 
     def test_the_last_octets_are_handed_on_after_the_end_was_said(self) -> None:
         """

@@ -154,6 +154,7 @@ class World:
             events = side.session.receive(octets, self.now, former)
         except LinkError as fault:
             assert str(fault)
+            assert link.garbled, f"{side.name} is said to break the rules: {fault}"
             self.drop(side)
             return
         side.events += events
@@ -275,6 +276,7 @@ class World:
         refused = judge(session, request, link.exported)
         assert snapshot(session) == before, "a judgement has changed something"
         if refused is not None:
+            assert refused.refusal is not Refusal.BEHIND or not drains(session, request), "the old link was there to ask"
             self.refusals.append(refused)
             link.phases["server"] = Phase.LEFT
             link.put("client", b"r1 NO %b no\r\n" % format_refused(refused))
@@ -311,7 +313,8 @@ class World:
         answer = parse_answer(line.split(b" ")[1] == b"OK", words[1:])
         self.pending = None
         if isinstance(answer, Refused):
-            assert answer.refusal is Refusal.STALE or self.over, answer
+            behind = answer.refusal is Refusal.BEHIND and self._drains(link)  # an acknowledgement by the old link was faster
+            assert answer.refusal is Refusal.STALE or behind or self.over, answer
             link.phases["client"] = Phase.LEFT
             return
         assert isinstance(answer, Resumed)
@@ -321,6 +324,8 @@ class World:
         except ResumeFailed as fault:
             # A planned switch may be overtaken by what the old link brings or the inner end takes; nothing else may be.
             assert self.reads_on or link.planned, f"an honest server was not believed: {fault}"
+            # With DRAIN nothing overtakes anything: the old link may only be lost meanwhile.
+            assert answer.start is None or not self.client.session.attached, f"an honest server was not believed: {fault}"
             self.lost_tries += 1
             link.phases["client"] = Phase.LEFT
             if early:

@@ -82,7 +82,7 @@ class _Dovecot(RealServer):
         mail = pwd.getpwnam("nobody") if root else me
         return {
             "folder": self.folder,
-            "host": HOST,
+            "host": self.host,
             "certificate": self.certificate,
             "mechanisms": self._mechanisms,
             "internal": "dovecot" if root else me.pw_name,

@@ -8,6 +8,7 @@ its programs.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import shutil
@@ -16,7 +17,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -135,6 +136,21 @@ class Rig:
         self.authority = self.folder / "authority.pem"
         self._process: subprocess.Popen[bytes] | None = None
         self._known: set[int] = set()
+        self._within: tuple[str, ...] = ()
+        self._inside: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+
+    def place(
+        self, within: Sequence[str], inside: Callable[[], contextlib.AbstractContextManager[None]], host: str = HOST
+    ) -> Self:
+        """
+        Let it run in another network namespace; before the start.
+
+        @param within: what its command is put behind, such as C{ip netns exec NAME}.
+        @param inside: brings this thread there, to look whether it serves.
+        @param host: its address there.
+        """
+        self._within, self._inside, self.host = tuple(within), inside, host
+        return self
 
     @property
     def port(self) -> int:
@@ -168,7 +184,8 @@ class Rig:
 
         @param port: another of its ports.
         """
-        return socket.create_connection((self.host, self.port if port is None else port), seconds)
+        with self._inside():
+            return socket.create_connection((self.host, self.port if port is None else port), seconds)
 
     def start(self) -> Self:
         """
@@ -179,7 +196,7 @@ class Rig:
         """
         if self._process is not None:
             raise RuntimeError(f"{self.name} runs already")
-        command = self.command()
+        command = [*self._within, *self.command()]
         with (self.folder / "output").open("ab") as output:
             self._process = subprocess.Popen(
                 command,
@@ -193,7 +210,8 @@ class Rig:
         until = time.monotonic() + PATIENCE
         while True:
             try:
-                self.ready()
+                with self._inside():
+                    self.ready()
                 return self
             except OSError as error:
                 if self._process.poll() is not None or time.monotonic() > until:

@@ -23,6 +23,7 @@ from tests.interop.programs.aioimaplib_sync import AioImapLib
 from tests.interop.programs.case import ProgramCase
 from tests.interop.programs.curl import Curl
 from tests.interop.programs.fetchmail import Fetchmail
+from tests.interop.programs.getmail import Getmail
 from tests.interop.programs.imapclient_sync import ImapClient
 from tests.interop.programs.imapflow import ImapFlow
 from tests.interop.programs.imaplib_sync import Imaplib
@@ -67,6 +68,9 @@ class SynchronisationTests(ProgramCase):
 
     def test_fetchmail(self) -> None:
         self.check(Fetchmail())
+
+    def test_getmail(self) -> None:
+        self.check(Getmail())
 
     def test_curl(self) -> None:
         self.check(Curl())

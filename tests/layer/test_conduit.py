@@ -86,6 +86,23 @@ class LinkTests(ConduitCase):
 
 
 class EndTests(ConduitCase):
+    def test_an_acknowledgement_waits_for_a_link_that_is_full(self) -> None:
+        """
+        Asleep, and goes out when it takes octets again.
+        """
+        self.client.link.congest()
+        self.client.write(b"x NOOP\r\n")
+        self.client.send_frames()
+        self.site.settle()
+        due = self.site.clock.seconds() + self.site.policy.ack_delay
+        self.assertTrue(all(call.getTime() > due for call in self.site.clock.getDelayedCalls()))
+        self.site.clock.advance(self.site.policy.ack_delay)
+        self.site.settle()
+        self.assertEqual(self.client.link.take(), b"")
+        self.client.link.relieve()
+        frames = list(FrameReader(MIB).feed(self.client.link.take()))
+        self.assertEqual(frames[0].offset, len(b"x NOOP\r\n"))
+
     def test_end_of_the_client(self) -> None:
         """
         The client says END behind its last octets: they are handed on first, then the inner protocol is told, once.

@@ -36,7 +36,16 @@ class Fetchmail(Program):
     misses = (QUOTED,)
     alters = True
 
+    def __init__(self, mailboxes: Sequence[str] = tuple(MAILBOXES)) -> None:
+        """
+        @param mailboxes: which ones it is to read.
+        """
+        self._places = {name: f"mail{number}" for number, name in enumerate(one for one in mailboxes if one not in self.misses)}
+
     def synchronise(self, target: Target, folder: Path, within: Sequence[str] = ()) -> Mailboxes:
+        return self.bring(target, folder, within)
+
+    def bring(self, target: Target, folder: Path, within: Sequence[str] = ()) -> Mailboxes:
         lines = [
             "set no syslog",
             "set no bouncemail",
@@ -47,15 +56,13 @@ class Fetchmail(Program):
         security = 'sslproto ""'
         if target.authority is not None:
             security = f"ssl sslcertck sslcertfile {_word(str(target.authority))} sslcertpath {_word(str(folder / 'none'))}"
-        places = {}
-        for number, name in enumerate(name for name in MAILBOXES if name not in self.misses):
-            places[name] = folder / f"mail{number}"
-            places[name].mkdir()
-            deliver = folder / f"deliver{number}"
-            deliver.write_text(f'#!/bin/sh\ncat > "$(mktemp -p {shlex.quote(str(places[name]))})"\n', "utf-8")
+        for name, place in self._places.items():
+            (folder / place).mkdir(exist_ok=True)
+            deliver = folder / f"deliver-{place}"
+            deliver.write_text(f'#!/bin/sh\ncat > "$(mktemp -p {shlex.quote(str(folder / place))})"\n', "utf-8")
             deliver.chmod(0o700)
             lines += [
-                f"poll box{number} via {_word(target.host)} protocol imap service {target.port} timeout 60 auth password",
+                f"poll {place} via {_word(target.host)} protocol imap service {target.port} timeout 60 auth password",
                 f"  user {_word(target.user)} password {_word(target.password)} folder {_word(name)}",
                 f"  {security}",
                 f"  fetchall {'keep' if name == _KEPT else 'nokeep'} no rewrite no mimedecode mda {_word(str(deliver))}",
@@ -64,5 +71,9 @@ class Fetchmail(Program):
         config.write_text("\n".join(lines) + "\n", "utf-8")
         config.chmod(0o600)
         command = ["fetchmail", "--silent", "--nodetach", "--invisible", "--fetchmailrc", str(config)]
-        execute(command, folder, within=within, tolerated=_HARMLESS)
-        return in_order({name: [make_message(file.read_bytes()) for file in place.iterdir()] for name, place in places.items()})
+        execute(command, folder, within=within, tolerated=_HARMLESS, patience=self.patience)
+        return self.brought(folder)
+
+    def brought(self, folder: Path) -> Mailboxes:
+        files = {name: (folder / place).iterdir() for name, place in self._places.items()}
+        return in_order({name: [make_message(file.read_bytes()) for file in found] for name, found in files.items()})

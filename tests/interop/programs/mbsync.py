@@ -50,7 +50,19 @@ class Mbsync(Program):
     needs = ("mbsync", "isync")
 
     def synchronise(self, target: Target, folder: Path, within: Sequence[str] = ()) -> Mailboxes:
-        (folder / "mail").mkdir()
+        brought = self.bring(target, folder, within)
+        inbox = folder / "mail" / "INBOX"
+        add_letter(inbox, find_message(inbox, FLAGGED), "F")
+        add_letter(inbox, find_message(inbox, REMOVED), "T")
+        add_message(folder / "mail" / "Two  words")
+        self.bring(target, folder, within)
+        return brought
+
+    def bring(self, target: Target, folder: Path, within: Sequence[str] = ()) -> Mailboxes:
+        """
+        Both ways: what the Maildirs below C{mail} have and the server has not goes there.
+        """
+        (folder / "mail").mkdir(exist_ok=True)
         (folder / "password").write_text(target.password, "utf-8")
         security = "SSLType None\nAuthMechs LOGIN"
         if target.authority is not None:
@@ -59,11 +71,8 @@ class Mbsync(Program):
         config = folder / "mbsyncrc"
         config.write_text(_CONFIG.format(**words), "utf-8")
         command = ["mbsync", "--config", str(config), "--quiet", "--all"]
-        execute(command, folder, within=within, tolerated=_WITHOUT_TLS)
-        brought = read_maildirs(folder / "mail")
-        inbox = folder / "mail" / "INBOX"
-        add_letter(inbox, find_message(inbox, FLAGGED), "F")
-        add_letter(inbox, find_message(inbox, REMOVED), "T")
-        add_message(folder / "mail" / "Two  words")
-        execute(command, folder, within=within, tolerated=_WITHOUT_TLS)
-        return brought
+        execute(command, folder, within=within, tolerated=_WITHOUT_TLS, patience=self.patience)
+        return self.brought(folder)
+
+    def brought(self, folder: Path) -> Mailboxes:
+        return read_maildirs(folder / "mail")

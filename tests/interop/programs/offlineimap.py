@@ -52,7 +52,16 @@ class OfflineImap(Program):
     alters = True
 
     def synchronise(self, target: Target, folder: Path, within: Sequence[str] = ()) -> Mailboxes:
-        (folder / "mail").mkdir()
+        brought = self.bring(target, folder, within)
+        inbox = folder / "mail" / "INBOX"
+        add_letter(inbox, find_message(inbox, FLAGGED), "F")
+        find_message(inbox, REMOVED).unlink()
+        add_message(folder / "mail" / "Two  words")
+        self.bring(target, folder, within)
+        return brought
+
+    def bring(self, target: Target, folder: Path, within: Sequence[str] = ()) -> Mailboxes:
+        (folder / "mail").mkdir(exist_ok=True)
         (folder / "password").write_text(target.password, "utf-8")
         security = "ssl = no\nstarttls = no"
         if target.authority is not None:
@@ -61,11 +70,8 @@ class OfflineImap(Program):
         config = folder / "offlineimaprc"
         config.write_text(_CONFIG.format(**words), "utf-8")
         command = ["offlineimap", "-c", str(config), "-o"]
-        execute(command, folder, within=within)
-        brought = read_maildirs(folder / "mail")
-        inbox = folder / "mail" / "INBOX"
-        add_letter(inbox, find_message(inbox, FLAGGED), "F")
-        find_message(inbox, REMOVED).unlink()
-        add_message(folder / "mail" / "Two  words")
-        execute(command, folder, within=within)
-        return brought
+        execute(command, folder, within=within, patience=self.patience)
+        return self.brought(folder)
+
+    def brought(self, folder: Path) -> Mailboxes:
+        return read_maildirs(folder / "mail")

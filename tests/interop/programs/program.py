@@ -35,6 +35,9 @@ class Program:
     misses: ClassVar[tuple[str, ...]] = ()
     alters: ClassVar[bool] = False
 
+    patience: float | None = None
+    """Seconds for a run of the program; None for what L{execute} has."""
+
     def check(self) -> None:
         """
         @raise NotInstalled: something that it needs is not here.
@@ -50,6 +53,22 @@ class Program:
         @param within: see L{execute}.
         @return: what it brought.
         @raise ProgramFailed: it did not work.
+        """
+        raise NotImplementedError
+
+    def bring(self, target: Target, folder: Path, within: Sequence[str] = ()) -> Mailboxes:
+        """
+        Only bring what the server has.
+
+        @param folder: for all that the program keeps; empty, or as the program itself has left it.
+        @return: see L{brought}.
+        @raise ProgramFailed: it did not work.
+        """
+        raise NotImplementedError
+
+    def brought(self, folder: Path) -> Mailboxes:
+        """
+        What the program has brought so far, also one that failed.
         """
         raise NotImplementedError
 

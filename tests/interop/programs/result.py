@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-VOLATILE = re.compile(rb"^(?:X-TUID|X-OfflineIMAP|Content-Length|Lines):[^\n]*\n", re.IGNORECASE | re.MULTILINE)
-"""Lines by which mbsync and OfflineIMAP find again what they have just uploaded, and in which mutt notes a message's length."""
+VOLATILE = re.compile(rb"^(?:X-TUID|X-OfflineIMAP|Content-Length|Lines|Return-Path):[^\n]*\n", re.IGNORECASE | re.MULTILINE)
+"""Lines by which mbsync and OfflineIMAP find again what they have just uploaded, in which mutt notes a message's length, and
+which getmail writes."""
 
 _DATED = re.compile(rb"^(?:Date|Message-ID):[^\n]*\n", re.IGNORECASE | re.MULTILINE)
 _BY_MUTT = re.compile(rb"^X-Mutt-Fcc:", re.MULTILINE)

@@ -74,6 +74,7 @@ def execute(
     variables: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     tolerated: bytes = b"",
+    patience: float | None = None,
 ) -> bytes:
     """
     Run a program to its end.
@@ -84,9 +85,11 @@ def execute(
     @param variables: more of the environment.
     @param cwd: where it is run; C{folder} if not given.
     @param tolerated: what it may say on stderr besides nothing, a regular expression.
+    @param patience: seconds until it has to have ended; L{PATIENCE} if not given.
     @return: what it said on stdout.
     @raise ProgramFailed: see there.
     """
+    seconds = PATIENCE if patience is None else patience
     process = subprocess.Popen(
         [*within, *command],
         stdin=stdin,
@@ -97,11 +100,11 @@ def execute(
         start_new_session=True,
     )
     try:
-        said, complaint = process.communicate(timeout=PATIENCE)
+        said, complaint = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         _kill(process)
         said, complaint = process.communicate()
-        raise ProgramFailed(f"{command[0]} did not end in {PATIENCE} seconds\n{_text(said)}\n{_text(complaint)}") from None
+        raise ProgramFailed(f"{command[0]} did not end in {seconds} seconds\n{_text(said)}\n{_text(complaint)}") from None
     except BaseException:
         _kill(process)
         process.communicate()
