@@ -18,47 +18,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITransport
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mem_continuity.core.frames import FrameType, encode
 from mem_continuity.core.session import LinkError, Session
 from mem_continuity.core.states import Answered, Delivered, Event, GraceOver, Moved, PeerEnded, ProbeFailed, State
+from mem_continuity.layer.carrying import Carrying
 from mem_continuity.layer.roles import Link, Owner
 from mem_continuity.layer.succession import Succession
 from mem_continuity.layer.transport import VirtualTransport
 
-_ENOUGH = 16 * 1024
-"""
-Octets: what the inner protocol writes while it is handed octets is sent together at the end, or when it is so much.  One TLS
-record; not a limit, nothing is refused by it.
-"""
 
-
-class Conduit:
+class Conduit(Carrying):
     """
     A L{Carrier<mem_continuity.layer.roles.Carrier>} whose octets are framed and kept.
 
-    @ivar link: the present link, or None while the session is parked.
     @ivar handovers: how often a later link has taken the session over.
     """
 
     _log = Logger()
 
     def __init__(self, session: Session, inner: VirtualTransport, clock: IReactorTime, owner: Owner) -> None:
-        self.session = session
-        self.link: Link | None = None
+        super().__init__(session, inner, clock, owner)
         self.handovers = 0
-        self._inner = inner
-        self._clock = clock
-        self._owner = owner
         self._timer: IDelayedCall | None = None
-        self._delivering = False
-        self._overrunning = False
         self._spacing = False
         self._retiring = False
-        self._last: ITransport | None = None
         self._succession: Succession | None = None
         self._anticipating = False
         self._moved_early = False
@@ -251,10 +238,6 @@ class Conduit:
         self._owner.session_parked()
         self._flow()
 
-    @property
-    def _name(self) -> str:
-        return self.session.terms.session_id.decode("ascii")
-
     # Octets
 
     def deliver(self) -> None:
@@ -389,76 +372,6 @@ class Conduit:
         self._retiring = True
         self.session.close(reason, self._clock.seconds())
         self.flush()
-
-    # Carrier
-
-    def carry_write(self, octets: bytes) -> None:
-        """
-        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_write>}
-        """
-        session, link = self.session, self.link
-        before = 0 if link is not None else session.sender.retained
-        session.write(octets)
-        if session.overrun and not self._overrunning:
-            self._overrunning = True
-            self._clock.callLater(0, self._overrun)  # not now: the inner protocol is in the middle of something
-        if link is None:
-            self._owner.session_retained(session.sender.retained - before)
-            self._flow()
-        elif not self._delivering or session.sender.queued >= _ENOUGH:
-            self.flush()
-
-    def _overrun(self) -> None:
-        self._overrunning = False
-        if self.session.overrun:
-            self._log.warn(
-                "Session {session}: {octets} octets wait unsent, more than the policy's overrun; the session ends",
-                session=self._name,
-                octets=self.session.sender.retained,
-            )
-            self.end(b"OVERRUN")
-
-    def carry_close(self) -> None:
-        """
-        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_close>}
-        """
-        self.session.close(b"CLOSED", self._clock.seconds())
-        self._clock.callLater(0, self._closed)  # a transport never calls connectionLost from within loseConnection
-
-    def _closed(self) -> None:
-        self.flush()
-        if not self._owner.waits_for_delivery:
-            self._inner.lose(self._owner.failure_of(b"CLOSED"))
-        if self.session.delivered and self.link is None:
-            self._over()  # nobody is waited for
-
-    def carry_abort(self) -> None:
-        """
-        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_abort>}
-        """
-        self._clock.callLater(0, self.end, b"ABORTED")
-
-    def carry_pause(self) -> None:
-        """
-        Nothing to do: the window bounds what arrives meanwhile, and the link must be read for the sake of acknowledgements.
-        """
-
-    def carry_resume(self) -> None:
-        """
-        @see: L{Carrier<mem_continuity.layer.roles.Carrier.carry_resume>}
-        """
-        self._clock.callLater(0, self._resume_delivery)
-
-    def _resume_delivery(self) -> None:
-        if self.session.state is not State.ENDED:
-            self.deliver()
-            self.flush()
-
-    def link_transport(self) -> ITransport | None:
-        """
-        @see: L{Carrier<mem_continuity.layer.roles.Carrier.link_transport>}
-        """
-        return self._last
 
     # Time
 
