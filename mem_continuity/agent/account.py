@@ -108,6 +108,8 @@ class Account:
         self._path_of: Callable[[Network], Path] = lambda network: default
         self._unsubscribe: Callable[[], None] = lambda: None
         self._timer: IDelayedCall | None = None
+        self._again: IDelayedCall | None = None
+        self._again_after = limits.network_again
 
     # Networks
 
@@ -133,9 +135,10 @@ class Account:
         if watch is not None:
             self._unsubscribe()
             watch.stop()
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
+        timers, self._timer, self._again = (self._timer, self._again), None, None
+        for timer in timers:
+            if timer is not None and timer.active():
+                timer.cancel()
 
     def has_network(self) -> bool:
         """
@@ -152,6 +155,9 @@ class Account:
         A session that has left the best network because it was silent hears of nobody when that is well again.
         """
         self._return_later()
+        self._move_all()
+
+    def _move_all(self) -> None:
         best = self.endpoint.paths[0].name
         for end in list(self.ends):
             if end.roamer is not None and end.roamer.live and end.roamer.path != best:
@@ -165,6 +171,7 @@ class Account:
         if watch is None:
             return
         self._take_paths(watch)
+        self._again_after = self.limits.network_again
         if self._verbose:
             names = ", ".join(path.name for path in self.endpoint.paths)
             what = _TOLD[change.kind].format(name=change.name, addresses=", ".join(change.addresses))
@@ -216,6 +223,13 @@ class Account:
     def _not_moved(self, reason: Failure, end: ProgramEnd) -> None:
         # Whether the link that it has lives is asked by others.
         self.tell(end, "stays", f"by {end.path}: {reason.getErrorMessage()}")
+        if self._again is None and self._watch is not None and self.limits.network_return:
+            self._again = self.reactor.callLater(self._again_after, self._try_again)
+            self._again_after = min(2 * self._again_after, self.limits.network_return)
+
+    def _try_again(self) -> None:
+        self._again = None
+        self._move_all()
 
     # Programs
 

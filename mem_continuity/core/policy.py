@@ -225,6 +225,7 @@ class AgentPolicy(RoamingPolicy):
     network_settle: float = _limit(0.15, "seconds", "from the first sign of another network to telling; they come in bursts", 0.0)
     network_loss: float = _limit(0.0, "seconds", "from the first sign of a loss to telling", 0.0)
     network_look: float = _limit(5.0, "seconds", "for a look at all networks; then it is begun anew, on a new socket", 0.1)
+    network_again: float = _limit(10.0, "seconds", "after a move that failed, until the next try; then twice as long", 0.1)
     network_return: float = _limit(300.0, "seconds", "a session on another network than the best is moved back so often", 0.0)
     network_poll: float = _limit(3.0, "seconds", "between two looks where the system does not tell of changes by itself", 0.1)
     network_reads: int = _limit(64, "datagrams", "of changes that are read before others have their turn")

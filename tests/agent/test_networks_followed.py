@@ -125,6 +125,43 @@ class FollowingTests(SynchronousTestCase):
         ground.site.settle()
         self.assertEqual((program.roamer.path, program.roamer.handovers), ("wlan", 1))
 
+    def test_a_move_that_failed_is_tried_again(self) -> None:
+        """
+        After a while that doubles, until it is known what the networks are again.
+        """
+        ground, watch, program = self.begin("wwan")
+        ground.gates["wlan"].mode = "shut"
+        watch.now(Kind.APPEARED, "wlan", "wwan", name="wlan")
+        ground.pass_time(9.0, 1.0)
+        self.assertEqual(len(ground.gates["wlan"].tries), 1)
+        ground.pass_time(2.0, 1.0)
+        self.assertEqual(len(ground.gates["wlan"].tries), 2)
+        ground.pass_time(18.0, 1.0)
+        self.assertEqual(len(ground.gates["wlan"].tries), 2)
+        ground.gates["wlan"].mode = "open"
+        ground.pass_time(3.0, 1.0)
+        self.assertEqual((program.roamer.path, program.roamer.handovers), ("wlan", 1))
+        ground.pass_time(100.0, 1.0)
+        self.assertEqual(len(ground.gates["wlan"].tries), 3)
+
+    def test_another_appears_where_none_was_left(self) -> None:
+        """
+        The link of the one that is gone is not waited for.
+        """
+        ground = Ground(names=("wlan", "wwan"), keep_warm=0.0)
+        watch = Watch(("wlan",))
+        default = Path("default", ground.gates["wlan"])
+        ground.account.follow(watch, lambda network: Path(network.name, ground.gates[network.name]), default)
+        program = Program(ground).log_in()
+        ground.gates["wlan"].wires[-1].dead = True
+        watch.now(Kind.LOST, name="wlan")
+        ground.site.settle()
+        self.assertEqual((program.roamer.phase, program.roamer.path), (Phase.LIVE, "wlan"))
+        watch.now(Kind.APPEARED, "wwan", name="wwan")
+        ground.site.settle()
+        self.assertEqual(program.roamer.path, "wwan")
+        self.assertTrue(self.works(program))
+
     def test_one_appears_while_away(self) -> None:
         """
         The wait for the next try ends, and the new network is tried; so it is when a try on another one hangs.
