@@ -166,7 +166,6 @@ class _Clear:
         """
         factory = Factory.forProtocol(lambda: _ClearProtocol(self._dialer.dialogue()))
         factory.noisy = False
-        factory.noisy = False
         connecting: Deferred[Any] = self._plain.connect(factory)
 
         def secure(said: tuple[_ClearProtocol, bytes]) -> IProtocol:

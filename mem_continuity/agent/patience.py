@@ -21,8 +21,6 @@ _STILL_HERE = b"* OK Still here; the way to the mail server is sought\r\n"
 class Patience:
     """
     Watches one program's dialogue from its login on, and speaks while the session is away or its link in doubt.
-
-    @ivar warmed: how often it was said that we are still here.
     """
 
     def __init__(
@@ -43,7 +41,6 @@ class Patience:
         @param say: writes to the program.
         @param is_needed: whether the session still is away, or its link in doubt.
         """
-        self.warmed = 0
         self._observer = StateObserver(policy)
         self._clock = clock
         self._every = every
@@ -109,6 +106,5 @@ class Patience:
         if now >= self._due_at:
             self._said_at = now
             if self.may_speak:
-                self.warmed += 1
                 self._say(_STILL_HERE)
         self._wait()

@@ -296,9 +296,7 @@ class Seeker:
 
     # Moving while the present link stands
 
-    def move(
-        self, only: str | None, leaving: bool, wanted: Callable[[], bool], lives: Callable[[], bool]
-    ) -> Deferred[None]:
+    def move(self, only: str | None, leaving: bool, wanted: Callable[[], bool], lives: Callable[[], bool]) -> Deferred[None]:
         """
         Take another link and then leave the present one.
 
@@ -316,9 +314,7 @@ class Seeker:
 
         return moving.addBoth(over)
 
-    async def _moved(
-        self, only: str | None, leaving: bool, wanted: Callable[[], bool], lives: Callable[[], bool]
-    ) -> None:
+    async def _moved(self, only: str | None, leaving: bool, wanted: Callable[[], bool], lives: Callable[[], bool]) -> None:
         link = self._roamer.reserve.take(only)
         while link is None:
             link = await self._next_link(only, leaving)

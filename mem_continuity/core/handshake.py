@@ -333,9 +333,7 @@ def _prove(key: bytes, *values: bytes) -> bytes:
     return hmac.new(key, encoded, hashlib.sha256).digest()
 
 
-def client_proof(
-    terms: Terms, attempt: int, received: int, sent: int, exported: bytes, drain: int | None = None
-) -> bytes:
+def client_proof(terms: Terms, attempt: int, received: int, sent: int, exported: bytes, drain: int | None = None) -> bytes:
     """
     What the client proves with.
 

@@ -53,9 +53,7 @@ class Limit:
         return f"at least {self.least}" if self.most == sys.maxsize else f"{self.least} to {self.most}"
 
 
-def _limit(
-    default: _Number, unit: str, reason: str, least: _Number | None = None, most: _Number | None = None
-) -> _Number:
+def _limit(default: _Number, unit: str, reason: str, least: _Number | None = None, most: _Number | None = None) -> _Number:
     least = type(default)(1) if least is None else least
     metadata = {"unit": unit, "reason": reason, "least": least, "most": sys.maxsize if most is None else most}
     value: _Number = field(default=default, metadata=metadata)

@@ -125,9 +125,7 @@ class Attempt:
     The client's side of one RESUME, from request to answer.
     """
 
-    def __init__(
-        self, session: Session, exported: bytes, literal_most: int, repeat_most: int, *, drain: bool = False
-    ) -> None:
+    def __init__(self, session: Session, exported: bytes, literal_most: int, repeat_most: int, *, drain: bool = False) -> None:
         """
         @param exported: the exporter's octets of the new link.
         @param literal_most: octets that may travel in the first flight; 0 while the old link may still be gone back to.

@@ -95,9 +95,7 @@ class Session:
         "terms",
     )
 
-    def __init__(
-        self, terms: Terms, limits: StreamPolicy, now: float, silence: float = inf, patience: float = inf
-    ) -> None:
+    def __init__(self, terms: Terms, limits: StreamPolicy, now: float, silence: float = inf, patience: float = inf) -> None:
         """
         @param silence: a link on which nothing has come in for so many seconds is probed by L{tick}.
         @param patience: the seconds that such a probe waits.

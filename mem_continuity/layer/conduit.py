@@ -192,9 +192,7 @@ class Conduit(Carrying):
         if succession is not self._succession or (link is not self.link and not former):
             return
         if fault is not None:
-            self._log.warn(
-                "Session {session}: its link is dropped: {fault}", session=self._name, fault=str(fault)
-            )
+            self._log.warn("Session {session}: its link is dropped: {fault}", session=self._name, fault=str(fault))
             link.drop(str(fault))
             return
         self._handle(events, former)

@@ -20,9 +20,7 @@ class Succession:
     @ivar ahead: octets of the present link, to be read when the former one has ended.
     """
 
-    def __init__(
-        self, former: Link, clock: IReactorTime, quiet: float, most: float, failed: Callable[[str], object]
-    ) -> None:
+    def __init__(self, former: Link, clock: IReactorTime, quiet: float, most: float, failed: Callable[[str], object]) -> None:
         """
         @param quiet: seconds in which nothing comes by the former link, and it is given up.
         @param most: seconds for all of it.

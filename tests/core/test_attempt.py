@@ -77,9 +77,7 @@ class AttemptTests(SynchronousTestCase):
         request = Attempt(session, EXPORTED, 8192, 1024).request
         self.assertEqual((request.attempt, request.sent, request.literal), (2, 0, b""))
 
-    @given(
-        st.integers(0, 5000), st.integers(0, WINDOW), st.integers(0, 8192), st.integers(0, 2048), st.integers(0, 1000)
-    )
+    @given(st.integers(0, 5000), st.integers(0, WINDOW), st.integers(0, 8192), st.integers(0, 2048), st.integers(0, 1000))
     def test_granted_goes_on_where_the_server_says(
         self, written: int, sent: int, literal_most: int, repeat_most: int, part: int
     ) -> None:

@@ -223,9 +223,7 @@ class JunkTests(SynchronousTestCase):
 
 
 Values = tuple[bytes, bytes, Binding, int, int, int, int, bytes]
-values = st.tuples(
-    keys, session_ids, st.sampled_from(Binding), offsets, offsets, offsets, offsets, st.binary(max_size=40)
-)
+values = st.tuples(keys, session_ids, st.sampled_from(Binding), offsets, offsets, offsets, offsets, st.binary(max_size=40))
 
 
 def both_proofs(value: Values) -> tuple[bytes, bytes]:

@@ -219,7 +219,6 @@ class TwoSidesTests(SynchronousTestCase):
             settings=settings(settings.default, max_examples=5000 if LONG else 300, stateful_step_count=steps),
         )
 
-
     def test_long_walks(self) -> None:
         """
         Hypothesis finds short ways to a fault; these go far.
@@ -279,9 +278,7 @@ class EndTests(SynchronousTestCase):
     """
 
     @given(names, st.integers(0, 9000), st.lists(st.integers(0, 2500), max_size=6), st.integers(0, 3))
-    def test_what_was_written_before_the_close_arrives(
-        self, name: str, size: int, cuts: list[int], before: int
-    ) -> None:
+    def test_what_was_written_before_the_close_arrives(self, name: str, size: int, cuts: list[int], before: int) -> None:
         world = World()
         closing = world.sides[name]
         other = world.other(closing)

@@ -44,6 +44,7 @@ EVERYTHING = 2**31
 GRACE = 2**30
 """Seconds; nothing runs out unless a test wants it."""
 
+
 class World:
     """
     The two sides, all links there ever were, and the time.
@@ -378,10 +379,7 @@ class World:
         """
         Whether both inner ends have everything, and both sides know it.
         """
-        return all(
-            side.got == self.other(side).wrote and not side.session.sender.retained
-            for side in self.sides.values()
-        )
+        return all(side.got == self.other(side).wrote and not side.session.sender.retained for side in self.sides.values())
 
     def flow(self, link: Link | None = None) -> None:
         """
@@ -454,4 +452,3 @@ class World:
 
     def count(self, side: Side, kind: type[PeerEnded] | type[Delivered] | type[Answered] | type[Moved]) -> int:
         return sum(isinstance(event, kind) for event in side.events)
-

@@ -20,12 +20,13 @@ from pathlib import Path
 from tests.interop.dovecot_config import CHROOTS, COMMON, PROXY, SERVER
 from tests.interop.servers import HOST, RealServer, find_program, free_ports
 
-USERS = {"alice": "wonderland", "bob": "bob's \"secret\""}
+USERS = {"alice": "wonderland", "bob": 'bob\'s "secret"'}
 MASTER = ("master", "of all")
 MECHANISMS = "plain login cram-md5 digest-md5 scram-sha-1 scram-sha-256 xoauth2 oauthbearer"
 TOKEN_KEY = b"a key for tokens, of thirty-two octets or more"
 
 _LOGIN = re.compile(r"imap-login: Info: Login: user=<([^>]*)>, rip=([^,]*), rport=(\d+),.* mpid=(\d+)")
+
 
 @dataclass(frozen=True)
 class Login:

@@ -212,6 +212,3 @@ class Ground:
 
     def agent_log(self) -> str:
         return self.agent.log()
-
-    def gateway_log(self) -> str:
-        return self.gateway.log()

@@ -20,7 +20,6 @@ from pathlib import Path
 from tests.interop.dovecot import Dovecot
 from tests.interop.programs import fixture
 from tests.interop.programs.imap_words import connect
-from tests.interop.programs.result import content_digest
 from tests.interop.programs.target import PATIENCE, Target
 from tests.roaming.ground import USERS
 
@@ -65,14 +64,6 @@ _MAIL = (
     b'--==\r\nContent-Type: application/octet-stream\r\nContent-Disposition: attachment; filename="%d.bin"\r\n'
     b"Content-Transfer-Encoding: base64\r\n\r\n%s--==--\r\n"
 )
-
-
-@cache
-def digests(load: Load) -> frozenset[str]:
-    """
-    What is in a mailbox, by L{content_digest}.
-    """
-    return frozenset(map(content_digest, load.mails()))
 
 
 @cache

@@ -44,9 +44,7 @@ def named_pem(*names: str, authority: bool = False) -> bytes:
     if authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
     made = builder.sign(key, hashes.SHA256())
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return private + made.public_bytes(serialization.Encoding.PEM)
 
 
