@@ -5,13 +5,14 @@ What a roamer does when links die, lie, and come late; on a clock, with wires th
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase
 
-from mem_continuity.client import ContinuityLost, Path
+from mem_continuity.client import ContinuityLost, Path, Roamer
 from mem_continuity.client.link import LinkFailed
 from mem_continuity.client.roaming import Phase
 from mem_continuity.core.frames import FrameType, encode
@@ -225,6 +226,20 @@ class HintTests(SynchronousTestCase):
     The networks change while a link is sought, or asked.
     """
 
+    def asked_in_vain(self, **policy: Any) -> tuple[Handset, Roamer, Path]:
+        """
+        The link is lost, and RESUME was sent by the only other path, where nothing answers.
+
+        @return: and the first path, which is not there any more.
+        """
+        handset = Handset(**policy)
+        roamer = handset.begin()
+        wlan = handset.endpoint.paths.pop(0)
+        handset.gates["xg"].silent_from_now()
+        handset.wire("wlan").cut()
+        handset.sleep(0.5)
+        return handset, roamer, wlan
+
     def test_another_network_comes_while_the_old_one_is_in_doubt(self) -> None:
         """
         The only path has fallen silent, and the connection that was begun by it hangs: it is not waited for.
@@ -283,12 +298,7 @@ class HintTests(SynchronousTestCase):
         """
         However many have a reason for it; and when the session is over, none.
         """
-        handset = Handset(answer_doubt=2.0)
-        roamer = handset.begin()
-        wlan = handset.endpoint.paths.pop(0)
-        handset.gates["xg"].silent_from_now()
-        handset.wire("wlan").cut()
-        handset.sleep(0.5)
+        handset, roamer, wlan = self.asked_in_vain(answer_doubt=2.0)
         handset.gates["wlan"].mode = handset.gates["xg"].mode = "black"
         handset.endpoint.paths.append(wlan)
         roamer.network_changed()
@@ -299,12 +309,7 @@ class HintTests(SynchronousTestCase):
         self.assertEqual([gate.cancelled for gate in handset.gates.values()], [1, 1])
 
     def test_one_is_sought_anew_after_another_failed_at_once(self) -> None:
-        handset = Handset(answer_doubt=2.0)
-        roamer = handset.begin()
-        wlan = handset.endpoint.paths.pop(0)
-        handset.gates["xg"].silent_from_now()
-        handset.wire("wlan").cut()
-        handset.sleep(0.5)
+        handset, roamer, wlan = self.asked_in_vain(answer_doubt=2.0)
         handset.gates["wlan"].mode = handset.gates["xg"].mode = "shut"
         handset.endpoint.paths.append(wlan)
         roamer.network_changed()
@@ -316,12 +321,7 @@ class HintTests(SynchronousTestCase):
         self.assertEqual((roamer.phase, roamer.path), (Phase.LIVE, "wlan"))
 
     def test_a_network_is_lost_while_a_link_on_it_is_asked(self) -> None:
-        handset = Handset()
-        roamer = handset.begin()
-        wlan = handset.endpoint.paths.pop(0)
-        handset.gates["xg"].silent_from_now()
-        handset.wire("wlan").cut()
-        handset.sleep(0.5)
+        handset, roamer, wlan = self.asked_in_vain()
         self.assertIs(roamer.phase, Phase.AWAY)
         handset.endpoint.paths[:] = [wlan]
         roamer.network_changed()
@@ -329,12 +329,7 @@ class HintTests(SynchronousTestCase):
         self.assertEqual((roamer.phase, roamer.path), (Phase.LIVE, "wlan"))
 
     def test_another_network_comes_while_a_link_is_asked(self) -> None:
-        handset = Handset()
-        roamer = handset.begin()
-        wlan = handset.endpoint.paths.pop(0)
-        handset.gates["xg"].silent_from_now()
-        handset.wire("wlan").cut()
-        handset.sleep(0.5)
+        handset, roamer, wlan = self.asked_in_vain()
         handset.endpoint.paths.append(wlan)
         roamer.network_changed()
         handset.sleep(0.5)

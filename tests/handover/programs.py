@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from typing import IO, Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -215,6 +216,19 @@ class HandoverTestCase(SynchronousTestCase):
             if time.monotonic() > until:
                 self.fail(f"wanted {wanted}, but the state is {state}")
             threading.Event().wait(0.05)
+
+    def append_and_cut(self, client: Program, cut: Callable[[], Any]) -> None:
+        """
+        In the middle of an APPEND something happens; then the message is stored once, and the session has moved once.
+        """
+        self.server.ask("follow", marks=[MIDDLE])
+        appending = client.begin("append")
+        self.assertLess(self.server.wait("progress")["octets"], SIZE * 3 // 4)
+        cut()
+        client.answer(appending)
+        self.assertEqual(self.server.ask("state")["stored"], [BIG])
+        self.check_streams()
+        self.check_server(handovers=1)
 
     def check_streams(self) -> None:
         """

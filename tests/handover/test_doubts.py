@@ -48,17 +48,14 @@ class DoubtTests(HandoverTestCase):
         self.check_server(handovers=1)
 
     def test_in_an_upload(self) -> None:
-        server = self.start_server()
+        self.start_server()
         client = self.start_client()
-        server.ask("follow", marks=[MIDDLE])
-        appending = client.begin("append")
-        server.wait("progress")
-        self.wlan.silence()
-        self.check(client, time.monotonic())
-        client.answer(appending)
-        self.assertEqual(server.ask("state")["stored"], [BIG])
-        self.check_streams()
-        self.check_server(handovers=1)
+
+        def cut() -> None:
+            self.wlan.silence()
+            self.check(client, time.monotonic())
+
+        self.append_and_cut(client, cut)
 
     def test_with_the_first_command_after_a_pause(self) -> None:
         self.start_server()

@@ -28,17 +28,10 @@ class SwitchTests(HandoverTestCase):
         self.assertEqual(state["stream"]["lost"], 0, "the old link was read to its end: nothing was put on a link twice")
 
     def test_during_an_append(self) -> None:
-        server = self.start_server()
+        self.start_server()
         client = self.start_client()
-        server.ask("follow", marks=[MIDDLE])
-        appending = client.begin("append")
-        server.wait("progress")
-        client.ask("switch", path="xg")
-        client.answer(appending)
-        self.assertEqual(server.ask("state")["stored"], [BIG])
+        self.append_and_cut(client, lambda: client.ask("switch", path="xg"))
         self.assertEqual(client.count("away"), 0, client.events)
-        self.check_streams()
-        self.check_server(handovers=1)
 
     def test_to_a_silent_network_leaves_the_present_link(self) -> None:
         self.start_server()

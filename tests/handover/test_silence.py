@@ -32,17 +32,14 @@ class HintedTests(HandoverTestCase):
         self.assertLess(gap, 1.0)
 
     def test_an_append_is_cut_in_the_middle(self) -> None:
-        server = self.start_server()
+        self.start_server()
         client = self.start_client(by_device=True)
-        server.ask("follow", marks=[MIDDLE])
-        appending = client.begin("append")
-        self.assertLess(server.wait("progress")["octets"], SIZE * 3 // 4)
-        self.wlan.silence()
-        client.ask("hint", what="link_is_dead")
-        client.answer(appending)
-        self.assertEqual(server.ask("state")["stored"], [BIG])
-        self.check_streams()
-        self.check_server(handovers=1)
+
+        def cut() -> None:
+            self.wlan.silence()
+            client.ask("hint", what="link_is_dead")
+
+        self.append_and_cut(client, cut)
 
     def test_back_and_forth_during_one_fetch(self) -> None:
         self.start_server()
@@ -82,14 +79,7 @@ class UnhintedTests(HandoverTestCase):
     def test_an_append_is_cut_in_the_middle(self) -> None:
         server = self.start_server()
         client = self.start_client()
-        server.ask("follow", marks=[MIDDLE])
-        appending = client.begin("append")
-        server.wait("progress")
-        self.wlan.silence()
-        client.answer(appending)
-        self.assertEqual(server.ask("state")["stored"], [BIG])
-        self.check_streams()
-        self.check_server(handovers=1)
+        self.append_and_cut(client, self.wlan.silence)
         self.assertLess(client.wait("resumed")["at"] - server.wait("progress")["at"], 3.5)
 
     def test_mail_comes_in_the_gap_of_an_idle(self) -> None:
